@@ -1,0 +1,417 @@
+"""Every setting, once: its type, default, unit, range and a sentence.
+
+Settings come from a TOML file, and each can be overridden by an environment variable named
+AETHERFLOW_HOOKS_<SECTION>__<NAME>. `config.example.toml` is made from this file by `render()`.
+"""
+
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import annotated_types
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from aetherflow_hooks.errors import ConfigInvalid
+
+ENVIRONMENT_PREFIX = "AETHERFLOW_HOOKS_"
+GIVEN_TO_HOSTS = "DATABASE_URL"  # where hosting platforms put the DSN
+HIDDEN = "…"
+
+
+class Section(BaseModel):
+    """A table of the file. Unknown names are refused, since a typo is never what was meant."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class DatabaseSettings(Section):
+    """Which Postgres, and how it is spoken to."""
+
+    dsn: str = Field("", description='Where Postgres is: "postgresql://user@host/name".')
+    schema_name: str = Field(
+        "aetherflow",
+        pattern=r"^[a-z_][a-z0-9_]{0,62}$",
+        description="The schema that holds everything of ours.",
+    )
+    shards: int = Field(
+        16,
+        ge=1,
+        le=1024,
+        description="Parts that engines divide among themselves. Fixed by the first `migrate`.",
+    )
+    migrate_at_start: bool = Field(
+        False, description="Create or upgrade the schema whenever an engine starts."
+    )
+    connections_max: int = Field(
+        8, ge=4, le=100, description="Connections of one engine, beside the one that listens."
+    )
+    connect_timeout_seconds: float = Field(
+        5.0, gt=0, le=60, description="How long a new connection may take."
+    )
+    command_timeout_seconds: float = Field(
+        10.0, gt=0, le=600, description="How long one statement may take before it is given up."
+    )
+    retry_seconds_max: float = Field(
+        5.0, gt=0, le=60, description="The longest pause between tries while Postgres is away."
+    )
+
+    @field_validator("schema_name")
+    @classmethod
+    def _not_postgres_own(cls, name: str) -> str:
+        if name.startswith("pg_"):
+            raise ValueError("names that start with pg_ belong to Postgres itself")
+        return name
+
+
+class EmitSettings(Section):
+    """Events on their way in."""
+
+    data_max_bytes: int = Field(
+        1_048_576, ge=2, le=16_777_216, description="The largest `data` that `emit` takes."
+    )
+
+
+class FanoutSettings(Section):
+    """One delivery per event and matching endpoint."""
+
+    batch_max: int = Field(500, ge=1, le=10_000, description="Events per statement.")
+    endpoints_max: int = Field(
+        10_000, ge=1, le=100_000, description="Endpoints that one event reaches in one statement."
+    )
+    poll_seconds: float = Field(
+        0.02, ge=0.001, le=10, description="How often a busy engine looks for new events."
+    )
+    sleep_after_seconds: float = Field(
+        0.2, ge=0, le=60, description="After so long without events, `emit` wakes the engine."
+    )
+    poll_idle_seconds: float = Field(
+        1.0, ge=0.01, le=60, description="How often a sleeping engine looks all the same."
+    )
+
+
+class LeaseSettings(Section):
+    """Due deliveries, taken for a limited time."""
+
+    batch_max: int = Field(250, ge=1, le=5_000, description="Deliveries per statement.")
+    margin_seconds: float = Field(
+        20.0,
+        ge=5,
+        le=3600,
+        description="How much longer than its endpoint's timeout a lease lasts.",
+    )
+    bodies_max_bytes: int = Field(
+        67_108_864, ge=1_048_576, description="Memory for the bodies of events on their way out."
+    )
+
+
+class PaceSettings(Section):
+    """Who goes next."""
+
+    slots: int = Field(256, ge=1, le=10_000, description="POSTs under way at once, in all.")
+    max_in_flight: int = Field(
+        20, ge=1, le=10_000, description="POSTs under way at once to one endpoint, by default."
+    )
+    discover_seconds: float = Field(
+        5.0, ge=0.1, le=300, description="How often all due work is looked for, as a safety net."
+    )
+
+
+class PostSettings(Section):
+    """One signed POST."""
+
+    timeout_seconds: float = Field(
+        10.0,
+        ge=0.1,
+        le=300,
+        description="The whole attempt, by default: resolve, connect, TLS, send, read.",
+    )
+    response_read_bytes: int = Field(
+        65_536, ge=0, le=16_777_216, description="How much of an answer is read; then we hang up."
+    )
+    keep_alive_seconds: float = Field(
+        15.0, ge=0, le=300, description="How long an idle connection is kept for the next POST."
+    )
+
+
+class RetrySettings(Section):
+    """What follows a failed attempt."""
+
+    schedule_seconds: tuple[float, ...] = Field(
+        (10.0, 60.0, 600.0),
+        max_length=50,
+        description="The pause before each retry, by default; their number is the retries'.",
+    )
+    jitter: float = Field(
+        0.2, ge=0, le=1, description="Each pause is moved by up to this part of itself, at random."
+    )
+    retry_after_max_seconds: float = Field(
+        3600.0, ge=0, le=86_400, description="The longest `Retry-After` that is obeyed."
+    )
+
+    @model_validator(mode="after")
+    def _pauses_are_pauses(self) -> Self:
+        if any(not 0 <= pause <= 30 * 86_400 for pause in self.schedule_seconds):
+            raise ValueError("each pause is 0 to 2592000 seconds (30 days)")
+        return self
+
+
+class RecordSettings(Section):
+    """Results, written in batches."""
+
+    batch_max: int = Field(500, ge=1, le=5_000, description="Results per statement.")
+    waiting_max: int = Field(
+        2_000, ge=1, le=100_000, description="Results not yet written at which sending stops."
+    )
+    response_kept_bytes: int = Field(
+        1_024, ge=0, le=65_536, description="How much of a failing answer is kept with its attempt."
+    )
+
+
+class SweepSettings(Section):
+    """What is past its time."""
+
+    every_seconds: float = Field(60.0, ge=0.1, le=3600, description="How often it is looked for.")
+    events_days: int = Field(30, ge=1, le=3650, description="How long events are kept.")
+    attempts_days: int = Field(30, ge=1, le=3650, description="How long attempts are kept.")
+    partitions_ahead_days: int = Field(
+        7, ge=2, le=60, description="How far ahead the days' partitions are made."
+    )
+    batch_max: int = Field(1_000, ge=1, le=100_000, description="Rows per statement.")
+
+
+class EngineSettings(Section):
+    """The process."""
+
+    grace_seconds: float = Field(
+        15.0, ge=0, le=600, description="How long a stop waits for POSTs under way."
+    )
+    shard_lease_seconds: float = Field(
+        10.0, ge=2, le=300, description="A silent engine loses its shards after this."
+    )
+    renew_seconds: float = Field(
+        2.0, ge=0.1, le=60, description="How often an engine says that it lives."
+    )
+
+
+class EgressSettings(Section):
+    """Where POSTs may go."""
+
+    allow: tuple[str, ...] = Field(
+        (),
+        description='Networks let through though they are not public: "10.1.0.0/16:8000-8100".',
+    )
+
+
+class LogSettings(Section):
+    """What the process writes to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least that is written; at info there is a line per attempt."
+    )
+    form: Literal["auto", "json", "text"] = Field(
+        "auto", description="Lines for machines or for eyes; auto: text on a terminal."
+    )
+
+
+class Settings(Section):
+    """All of them."""
+
+    profile: Literal["production", "development"] = Field(
+        "production",
+        description="production: https to public addresses. development: http and loopback too.",
+    )
+    database: DatabaseSettings = DatabaseSettings()
+    emit: EmitSettings = EmitSettings()
+    fanout: FanoutSettings = FanoutSettings()
+    lease: LeaseSettings = LeaseSettings()
+    pace: PaceSettings = PaceSettings()
+    post: PostSettings = PostSettings()
+    retry: RetrySettings = RetrySettings()
+    record: RecordSettings = RecordSettings()
+    sweep: SweepSettings = SweepSettings()
+    engine: EngineSettings = EngineSettings()
+    egress: EgressSettings = EgressSettings()
+    log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _know_each_other(self) -> Self:
+        problems = []
+        if self.engine.renew_seconds * 3 > self.engine.shard_lease_seconds:
+            problems.append(
+                f"engine.renew_seconds = {self.engine.renew_seconds} must be at most a third of "
+                f"engine.shard_lease_seconds (= {self.engine.shard_lease_seconds}): "
+                "a late renewal must not cost the shards"
+            )
+        if self.database.command_timeout_seconds > self.lease.margin_seconds:
+            problems.append(
+                f"lease.margin_seconds = {self.lease.margin_seconds} must be at least "
+                f"database.command_timeout_seconds (= {self.database.command_timeout_seconds}): "
+                "a lease must outlive the writing of its result"
+            )
+        if self.record.response_kept_bytes > self.post.response_read_bytes:
+            problems.append(
+                f"record.response_kept_bytes = {self.record.response_kept_bytes} must be at most "
+                f"post.response_read_bytes (= {self.post.response_read_bytes}): "
+                "only what was read can be kept"
+            )
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def with_dsn(self, dsn: str) -> Self:
+        """Give these settings another Postgres."""
+        return self.model_copy(update={"database": self.database.model_copy(update={"dsn": dsn})})
+
+
+def load(
+    file: Path | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> Settings:
+    """Read the settings: `given` before the environment before the file before the defaults.
+
+    `environment` is the process's own unless given; `given` is shaped like the file. A DSN is
+    taken from DATABASE_URL where nothing else names one.
+
+    Raises:
+        ConfigInvalid: with every problem of the file and the environment at once.
+    """
+    environment = os.environ if environment is None else environment
+    source = str(file) if file else "settings"
+    values = _read(file) if file else {}
+    problems = _merge_environment(values, environment)
+    for section, names in (given or {}).items():
+        values[section] = {**values.get(section, {}), **names} if isinstance(names, dict) else names
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        raise ConfigInvalid(source, [*problems, *_told(error)]) from None
+    if problems:
+        raise ConfigInvalid(source, problems)
+    if not settings.database.dsn and environment.get(GIVEN_TO_HOSTS):
+        return settings.with_dsn(environment[GIVEN_TO_HOSTS])
+    return settings
+
+
+def render(settings: Settings, *, comments: bool = True) -> str:
+    """Write settings as TOML, with what each one means where `comments` are wanted."""
+    lines = []
+    if comments:
+        lines = [
+            "# Every setting of AetherFlow Hooks with its default. A file needs only what differs.",
+            f"# Any of them can come from the environment: {ENVIRONMENT_PREFIX}<SECTION>__<NAME>,",
+            f"# {ENVIRONMENT_PREFIX}PACE__SLOTS=64; {ENVIRONMENT_PREFIX}PROFILE has no section.",
+            "",
+        ]
+    for name, field, value in _fields(settings):
+        if isinstance(value, Section):
+            lines += ["", f"[{name}]"]
+            if comments:
+                lines[-1] += f"  # {_first_line(value)}"
+            for inner_name, inner_field, inner_value in _fields(value):
+                lines += _setting(inner_name, inner_field, inner_value, comments=comments)
+        else:
+            lines += _setting(name, field, value, comments=comments)
+    return "\n".join(lines) + "\n"
+
+
+def shown(settings: Settings) -> Settings:
+    """Hide what nobody may read over a shoulder: the password inside the DSN."""
+    dsn = settings.database.dsn
+    head, at, tail = dsn.rpartition("@")
+    scheme, colon, password = head.rpartition(":")
+    if at and colon and not password.startswith("//"):
+        return settings.with_dsn(f"{scheme}:{HIDDEN}@{tail}")
+    return settings
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigInvalid(str(file), [f"it cannot be read: {error.strerror}"]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigInvalid(str(file), [f"it is not TOML: {error}"]) from None
+
+
+def _merge_environment(values: dict[str, Any], environment: Mapping[str, str]) -> list[str]:
+    """Put the environment's settings over the file's; tell of names that are no setting."""
+    problems = []
+    for variable in sorted(environment):
+        if not variable.startswith(ENVIRONMENT_PREFIX):
+            continue
+        path = variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__")
+        field = _field_at(path)
+        if field is None:
+            problems.append(f"{variable} is no setting (`aetherflow-hooks config show` lists them)")
+            continue
+        text = environment[variable]
+        value: Any = text
+        if "tuple" in str(field.annotation):
+            value = [item.strip() for item in text.split(",") if item.strip()]
+        table = values
+        for part in path[:-1]:
+            table = table.setdefault(part, {})
+        table[path[-1]] = value
+    return problems
+
+
+def _field_at(path: list[str]) -> FieldInfo | None:
+    model: type[BaseModel] = Settings
+    for part in path[:-1]:
+        field = model.model_fields.get(part)
+        if field is None or not isinstance(field.default, Section):
+            return None
+        model = type(field.default)
+    field = model.model_fields.get(path[-1])
+    return None if field is None or isinstance(field.default, Section) else field
+
+
+def _told(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors():
+        path = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            yield f"{path} is no setting (`aetherflow-hooks config show` lists them)"
+        elif path == "":
+            yield from message.splitlines()
+        else:
+            hidden = path == "database.dsn"
+            value = HIDDEN if hidden else json.dumps(problem["input"], default=str)
+            yield f"{path} = {value}: {message[:1].lower()}{message[1:]}"
+
+
+def _fields(section: Section) -> Iterator[tuple[str, FieldInfo, Any]]:
+    for name, field in type(section).model_fields.items():
+        yield name, field, getattr(section, name)
+
+
+def _setting(name: str, field: FieldInfo, value: Any, *, comments: bool) -> list[str]:
+    line = f"{name} = {json.dumps(value, ensure_ascii=False)}"
+    if not comments:
+        return [line]
+    bounds = _range(field)
+    return [f"# {field.description}{f' {bounds}.' if bounds else ''}", line]
+
+
+def _range(field: FieldInfo) -> str:
+    low = high = ""
+    for bound in field.metadata:
+        if isinstance(bound, annotated_types.Ge):
+            low = f"{bound.ge}"
+        elif isinstance(bound, annotated_types.Gt):
+            low = f"more than {bound.gt}"
+        elif isinstance(bound, annotated_types.Le):
+            high = f"{bound.le}"
+    if low and high:
+        return f"{low} to {high}".capitalize()
+    return f"{low} or more" if low else ""
+
+
+def _first_line(section: Section) -> str:
+    return (type(section).__doc__ or "").splitlines()[0]

@@ -1,0 +1,92 @@
+"""Every error that this package raises on purpose.
+
+HooksError
+├── ConfigInvalid            settings that cannot be used, all of them at once
+├── InputRefused             a value from outside that breaks a rule: a URL, a secret, a type
+├── NotFound                 no such endpoint, event or delivery
+├── DatabaseUnavailable      Postgres cannot be reached now; the engine waits and tries again
+├── SchemaMissing            the database was never migrated
+├── SchemaTooOld             the database is older than this program
+├── SchemaTooNew             the database is newer than this program
+├── DatabaseUnfit            the server can never serve us: too old, or not UTF-8
+├── EmbeddedPostgresError    the private Postgres cannot be used here
+└── BadSignature             a request that was not signed with the expected secret
+"""
+
+from collections.abc import Sequence
+
+
+class HooksError(Exception):
+    """Base of all errors raised by AetherFlow Hooks."""
+
+
+class ConfigInvalid(HooksError):
+    """Settings that cannot be used. Each problem names its path and what would be right."""
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        """Keep `problems`, one line each, found in `source` (a file's name or "settings")."""
+        self.source = source
+        self.problems = tuple(problems)
+        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        super().__init__("\n".join([f"{source}: {count}", *(f"  {line}" for line in problems)]))
+
+
+class InputRefused(HooksError):
+    """A value from outside breaks a rule. The message says which value and which rule."""
+
+
+class NotFound(HooksError):
+    """There is no such thing."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        """Say that no `kind` ("endpoint") is called `name`."""
+        super().__init__(f"there is no {kind} {name}")
+
+
+class DatabaseUnavailable(HooksError):
+    """Postgres cannot be reached or does not answer; trying again later can help."""
+
+
+class SchemaMissing(HooksError):
+    """The database was never migrated."""
+
+    def __init__(self, schema: str) -> None:
+        """Name the `schema` that is not there."""
+        super().__init__(
+            f'the database has no AetherFlow Hooks in schema "{schema}": '
+            "run `aetherflow-hooks migrate`"
+        )
+
+
+class SchemaTooOld(HooksError):
+    """The database is older than this program."""
+
+    def __init__(self, found: int, needed: int) -> None:
+        """Tell the migration `found` and the one `needed`."""
+        super().__init__(
+            f"the database is at migration {found}, this program needs {needed}: "
+            "run `aetherflow-hooks migrate`"
+        )
+
+
+class SchemaTooNew(HooksError):
+    """The database is newer than this program."""
+
+    def __init__(self, found: int, known: int) -> None:
+        """Tell the migration `found` and the last one `known` here."""
+        super().__init__(
+            f"the database is at migration {found}, this program knows only {known}: "
+            "install a newer aetherflow-hooks"
+        )
+
+
+class DatabaseUnfit(HooksError):
+    """The server cannot serve AetherFlow Hooks, however often it is asked."""
+
+
+class EmbeddedPostgresError(HooksError):
+    """The private Postgres cannot be used here; the message says what to do."""
+
+
+class BadSignature(HooksError):
+    """A request whose signature does not fit its body, its secret or the time."""

@@ -1,0 +1,172 @@
+"""The values that travel along the flow. None of them changes once made.
+
+Event     something that happened; written once.
+Endpoint  a URL that wants some events, with its secret, filters, limits and retry policy.
+Delivery  one event for one endpoint, held by a lease while it is being worked on.
+Outcome   how one POST ended: Answered, TimedOut, NotReached or Blocked.
+Verdict   what follows from it: Delivered, RetryIn or GiveUp.
+Attempt   one POST of a delivery with its outcome and verdict, ready to be recorded.
+Wanted    what pace has room for; Leased: what came of asking the database for it.
+
+Values made once per delivery are named tuples, which cost a third of a frozen dataclass.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class EndpointState(StrEnum):
+    """What an endpoint wants at the moment."""
+
+    ACTIVE = "active"  # takes events and gets them
+    PAUSED = "paused"  # takes events, which wait
+    DISABLED = "disabled"  # takes no events; those that wait stay where they are
+    DELETED = "deleted"  # gone; its waiting deliveries are being swept away
+
+
+class DeadReason(StrEnum):
+    """Why a delivery was given up."""
+
+    EXHAUSTED = "exhausted"  # every attempt of its schedule failed
+    GONE = "gone"  # the endpoint answered 410
+    EXPIRED = "expired"  # its event was no longer worth sending, or no longer kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """A signing secret that is in force."""
+
+    value: str
+    until: float | None  # monotonic seconds at which it ends; None: it does not
+
+    def __repr__(self) -> str:
+        return f"Secret(value='…', until={self.until})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """An endpoint as the engine works with it: every default filled in."""
+
+    id: str
+    tenant: str
+    shard: int
+    version: int  # rises with every change, so that a stale copy is noticed
+    url: str
+    secrets: tuple[Secret, ...]  # newest first
+    rate_per_second: float | None  # None: no limit
+    burst: int
+    max_in_flight: int
+    timeout_seconds: float
+    retry_schedule_seconds: tuple[float, ...]
+
+
+class Event(NamedTuple):
+    """An event as it is sent."""
+
+    id: str
+    type: str
+    body: bytes  # exactly what is signed and posted
+
+
+class Delivery(NamedTuple):
+    """A delivery on lease: nobody else sends it until the lease ends."""
+
+    shard: int  # the endpoint's
+    endpoint_id: str
+    event_id: str
+    event_shard: int
+    attempt: int  # of the POST that is to come, from 1
+    token: int  # names this lease; every write of the result must show it
+    leased_at: datetime  # by the database's clock
+    leased_at_monotonic: float  # the same moment by ours, taken before we asked
+    expired: bool  # its event says that it is too late to send it
+
+    @property
+    def id(self) -> str:
+        """The delivery's public id."""
+        return delivery_id(self.event_id, self.endpoint_id)
+
+
+class Wanted(NamedTuple):
+    """What can be sent now, of one shard."""
+
+    shard: int
+    rooms: dict[str, int]  # by endpoint, how many deliveries it can take
+    lease_seconds: dict[str, float]  # by endpoint, how long a lease must last
+
+
+class Leased(NamedTuple):
+    """What was taken for a Wanted."""
+
+    wanted: Wanted
+    work: list[tuple[Delivery, Event | None]]  # None: nothing is to be sent any more
+    endpoints: dict[str, Endpoint]  # those that have changed since they were last seen
+
+
+class Answered(NamedTuple):
+    """The endpoint answered."""
+
+    status: int
+    retry_after_seconds: float | None
+    response: bytes  # the start of the answer's body
+
+
+class TimedOut(NamedTuple):
+    """The whole attempt took longer than it may."""
+
+    seconds: float
+
+
+class NotReached(NamedTuple):
+    """No usable answer came: refused, reset, unresolved, not trusted, not HTTP."""
+
+    reason: str
+
+
+class Blocked(NamedTuple):
+    """The URL leads where we do not go; nothing was sent."""
+
+    reason: str
+
+
+Outcome = Answered | TimedOut | NotReached | Blocked
+
+
+class Delivered(NamedTuple):
+    """Done."""
+
+
+class RetryIn(NamedTuple):
+    """Try again after a while."""
+
+    seconds: float
+
+
+class GiveUp(NamedTuple):
+    """No further attempt."""
+
+    reason: DeadReason
+
+
+Verdict = Delivered | RetryIn | GiveUp
+
+
+class Attempt(NamedTuple):
+    """One POST that was made, or was found not worth making."""
+
+    delivery: Delivery
+    outcome: Outcome | None  # None: nothing was sent
+    verdict: Verdict
+    started_at: datetime  # by the database's clock
+    duration_ms: int
+
+
+def delivery_id(event_id: str, endpoint_id: str) -> str:
+    """Name the delivery of an event to an endpoint: both ids, joined.
+
+    >>> delivery_id("evt_0642c8f1a2b3c4d5e6f70812", "ep_7f3a9c21d04e")
+    'dlv_0642c8f1a2b3c4d5e6f70812_7f3a9c21d04e'
+    """
+    return f"dlv_{event_id[4:]}_{endpoint_id[3:]}"

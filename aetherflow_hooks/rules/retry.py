@@ -1,0 +1,73 @@
+"""Retry: what follows from the outcome of an attempt."""
+
+import math
+from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
+from typing import assert_never
+
+from aetherflow_hooks.model import (
+    Answered,
+    Blocked,
+    DeadReason,
+    Delivered,
+    GiveUp,
+    NotReached,
+    Outcome,
+    RetryIn,
+    TimedOut,
+    Verdict,
+)
+
+GONE = 410
+TOO_MANY_REQUESTS = 429
+UNAVAILABLE = 503
+
+
+def judge(
+    outcome: Outcome,
+    *,
+    attempt: int,
+    schedule_seconds: Sequence[float],
+    jitter: float,
+    dice: float,
+    retry_after_max_seconds: float,
+) -> Verdict:
+    """Decide what becomes of a delivery after its `attempt`-th POST (from 1).
+
+    `schedule_seconds` holds the pause before each retry, so its length is the number of retries.
+    `dice` in [0, 1) moves the pause within ± `jitter` (0.2: 20 %) of the scheduled one.
+    A `Retry-After` on 429 or 503 lengthens the pause, never beyond `retry_after_max_seconds`
+    unless the schedule itself says so, and never shortens it.
+    """
+    match outcome:
+        case Answered(status=status) if 200 <= status < 300:  # noqa: PLR2004
+            return Delivered()
+        case Answered(status=status) if status == GONE:
+            return GiveUp(DeadReason.GONE)
+        case Answered() | TimedOut() | NotReached() | Blocked():
+            if attempt > len(schedule_seconds):
+                return GiveUp(DeadReason.EXHAUSTED)
+            pause = schedule_seconds[attempt - 1] * (1 - jitter + 2 * jitter * dice)
+            if isinstance(outcome, Answered) and outcome.retry_after_seconds is not None:
+                pause = max(pause, min(outcome.retry_after_seconds, retry_after_max_seconds))
+            return RetryIn(pause)
+        case _:
+            assert_never(outcome)
+
+
+def retry_after_seconds(status: int, value: str | None, now_unix_seconds: float) -> float | None:
+    """Read a `Retry-After` header (RFC 9110, 10.2.3): seconds, or an HTTP date.
+
+    None where the header is absent or unreadable, or where the status is one that gives it no
+    meaning for us. A date in the past is 0.
+    """
+    if value is None or status not in {TOO_MANY_REQUESTS, UNAVAILABLE}:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:12])  # twelve digits are 30,000 years; a longer number says no more
+    try:
+        moment = parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError, TypeError, OSError):
+        return None
+    return max(0.0, moment - now_unix_seconds) if math.isfinite(moment) else None

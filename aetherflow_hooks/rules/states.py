@@ -1,0 +1,33 @@
+"""States: the way of a delivery, as a table.
+
+A delivery's state is where its row is: `deliveries` holds pending and leased ones, `dead` those
+given up, and a delivered one has left, its last attempt saying so.
+"""
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a delivery stands."""
+
+    PENDING = "pending"  # waits for its `due_at`
+    LEASED = "leased"  # an engine is at it
+    DELIVERED = "delivered"
+    DEAD = "dead"
+
+
+MOVES: dict[State, frozenset[State]] = {
+    State.PENDING: frozenset({State.LEASED}),
+    State.LEASED: frozenset({State.DELIVERED, State.PENDING, State.DEAD}),
+    State.DELIVERED: frozenset(),
+    State.DEAD: frozenset(),
+}
+
+
+def mermaid() -> str:
+    """Draw the table as a Mermaid state diagram."""
+    arrows = [
+        f"    {state} --> {to}" for state, tos in MOVES.items() for to in sorted(tos, key=str)
+    ]
+    ends = [f"    {state} --> [*]" for state, tos in MOVES.items() if not tos]
+    return "\n".join(["stateDiagram-v2", f"    [*] --> {State.PENDING}", *arrows, *ends])
