@@ -1,0 +1,7 @@
+"""Postgres: the only folder that knows the driver. Each statement stands in a file of its own."""
+
+from aetherflow_hooks.db.database import Database, Row
+from aetherflow_hooks.db.listen import Listener
+from aetherflow_hooks.db.migrate import check_schema, migrate
+
+__all__ = ["Database", "Listener", "Row", "check_schema", "migrate"]

@@ -1,0 +1,156 @@
+"""Database: statements by name, over a pool of connections, with the driver's errors sorted.
+
+What goes away by itself (a lost connection, a restart, a statement that took too long) becomes
+DatabaseUnavailable; everything else passes through, for it is a defect of ours.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+import asyncpg
+
+from aetherflow_hooks.config import DatabaseSettings
+from aetherflow_hooks.db.statements import in_schema, statements
+from aetherflow_hooks.errors import DatabaseUnavailable, InputRefused
+
+APPLICATION_NAME = "aetherflow-hooks"
+CLOSE_SECONDS = 5.0  # for connections to say goodbye; then they are cut
+
+Row = Any  # asyncpg.Record, for which there are no types
+
+_PASSING = (
+    OSError,  # refused, reset, no such host; TimeoutError is one too
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,  # shutdown, restart, a cancelled statement
+    asyncpg.InsufficientResourcesError,  # too many connections, disk full
+    asyncpg.TransactionRollbackError,  # deadlock, serialization
+    asyncpg.LockNotAvailableError,
+    asyncpg.ReadOnlySQLTransactionError,  # a standby that is being promoted
+)
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # the driver has no types
+    """A connection that needs no cleaning between uses: no statement of ours leaves a trace."""
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+class Database:
+    """A pool of connections to one database, whose objects are in one schema."""
+
+    def __init__(self, settings: DatabaseSettings) -> None:
+        """Prepare; `open` connects."""
+        self._settings = settings
+        self._statements = statements(settings.schema_name)
+        self._pool: Any = None
+
+    async def open(self) -> Self:
+        """Connect.
+
+        Raises:
+            DatabaseUnavailable: Postgres cannot be reached, or does not let us in.
+        """
+        settings = self._settings
+        self._pool = asyncpg.create_pool(
+            settings.dsn,
+            min_size=1,
+            max_size=settings.connections_max,
+            connection_class=_Connection,
+            **connect_options(settings),
+        )
+        try:
+            async with sorted_errors():
+                await self._pool
+        except BaseException:
+            self._pool.terminate()
+            raise
+        return self
+
+    async def close(self) -> None:
+        """End every connection, those in use too after a moment."""
+        if self._pool is None:
+            return
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._pool.close()
+        except (TimeoutError, *_PASSING, asyncpg.InterfaceError):
+            self._pool.terminate()
+
+    def terminate(self) -> None:
+        """Cut every connection at once, without waiting."""
+        if self._pool is not None:
+            self._pool.terminate()
+
+    async def rows(self, statement: str, *values: Any) -> Sequence[Row]:
+        """Run a statement by its name; give all its rows.
+
+        Raises:
+            DatabaseUnavailable: it may have been carried out, or not.
+        """
+        settings = self._settings
+        async with (
+            sorted_errors(),
+            self._pool.acquire(timeout=settings.command_timeout_seconds) as connection,
+        ):
+            found: Sequence[Row] = await connection.fetch(self._statements[statement], *values)
+            return found
+
+    async def value(self, statement: str, *values: Any) -> Any:
+        """Run a statement by its name; give the first column of its first row, or None."""
+        found = await self.rows(statement, *values)
+        return found[0][0] if found else None
+
+    async def execute_alone(self, sql: str) -> None:
+        """Run DDL that is made up at run time and may stand in no transaction."""
+        async with (
+            sorted_errors(),
+            self._pool.acquire(timeout=self._settings.command_timeout_seconds) as connection,
+        ):
+            await connection.execute(in_schema(sql, self._settings.schema_name))
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+def connect_options(settings: DatabaseSettings) -> dict[str, Any]:
+    """Say how every connection of ours is made."""
+    return {
+        "timeout": settings.connect_timeout_seconds,
+        "command_timeout": settings.command_timeout_seconds,
+        "server_settings": {
+            "application_name": APPLICATION_NAME,
+            "jit": "off",  # compiling costs more than these short statements
+            "timezone": "UTC",
+        },
+    }
+
+
+@asynccontextmanager
+async def sorted_errors() -> AsyncIterator[None]:
+    """Turn errors of the driver that time can heal into DatabaseUnavailable.
+
+    What `emit` refuses becomes InputRefused, with the function's own words.
+    """
+    try:
+        yield
+    except asyncpg.InterfaceError as error:
+        # The driver tells a closed connection and a value of the wrong type by one class; the
+        # latter is a ValueError besides.
+        if isinstance(error, ValueError):
+            raise
+        raise DatabaseUnavailable(str(error)) from error
+    except _PASSING as error:
+        raise DatabaseUnavailable(str(error) or type(error).__name__) from error
+    except (asyncpg.InvalidParameterValueError, asyncpg.ProgramLimitExceededError) as error:
+        raise InputRefused(error.message or str(error)) from error
+    except (
+        asyncpg.InvalidAuthorizationSpecificationError,
+        asyncpg.InvalidCatalogNameError,
+    ) as error:
+        raise DatabaseUnavailable(f"Postgres does not let us in: {error}") from error

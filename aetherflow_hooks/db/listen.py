@@ -1,0 +1,61 @@
+"""Listener: notifications, as hints that save waiting. Nothing depends on one arriving."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+
+from aetherflow_hooks.config import DatabaseSettings
+from aetherflow_hooks.db.database import connect_options, sorted_errors
+from aetherflow_hooks.db.statements import in_schema
+from aetherflow_hooks.errors import DatabaseUnavailable
+
+CHANNEL = "aetherflow.wake"
+CHECK_SECONDS = 30.0  # a connection that was cut silently is found out after this
+
+
+class Listener:
+    """Keeps one connection listening, for as long as `run` runs."""
+
+    def __init__(self, settings: DatabaseSettings, on_wake: Callable[[str], None]) -> None:
+        """Call `on_wake` with each hint, and with "" whenever some may have been missed."""
+        self._settings = settings
+        self._on_wake = on_wake
+
+    async def run(self) -> None:
+        """Listen until cancelled; come back after every loss."""
+        pause_seconds = 0.1
+        while True:
+            try:
+                await self._listen_once()
+            except DatabaseUnavailable:
+                pause_seconds = min(pause_seconds * 2, self._settings.retry_seconds_max)
+            else:
+                pause_seconds = 0.1
+            await asyncio.sleep(pause_seconds)
+
+    async def _listen_once(self) -> None:
+        """Listen on a new connection until it is lost."""
+        lost = asyncio.Event()
+        async with sorted_errors():
+            connection = await asyncpg.connect(
+                self._settings.dsn, **connect_options(self._settings)
+            )
+            try:
+                connection.add_termination_listener(lambda _: lost.set())
+                await connection.add_listener(
+                    in_schema(CHANNEL, self._settings.schema_name), self._heard
+                )
+                self._on_wake("")
+                while not lost.is_set():
+                    try:
+                        async with asyncio.timeout(CHECK_SECONDS):
+                            await lost.wait()
+                    except TimeoutError:
+                        await connection.execute("select 1")
+            finally:
+                connection.terminate()
+
+    def _heard(self, _connection: Any, _pid: int, _channel: str, hint: str) -> None:
+        self._on_wake(hint)

@@ -1,0 +1,134 @@
+"""Migrate: bring a database forward, one numbered file after the other, never back."""
+
+import re
+from typing import Any
+
+import asyncpg
+
+from aetherflow_hooks.config import DatabaseSettings, Settings
+from aetherflow_hooks.db.database import connect_options, sorted_errors
+from aetherflow_hooks.db.statements import in_schema, migrations, statements
+from aetherflow_hooks.errors import DatabaseUnfit, SchemaMissing, SchemaTooNew, SchemaTooOld
+
+POSTGRES_MIN = 150_000
+_SHARDS = re.compile(r"\d+ /\* shards \*/")
+
+_BOOKKEEPING = """
+create schema if not exists aetherflow;
+comment on schema aetherflow is 'AetherFlow Hooks: webhook delivery.';
+create table if not exists aetherflow.migrations (
+    number integer primary key,
+    name text not null,
+    applied_at timestamptz not null default now()
+);
+comment on table aetherflow.migrations is 'The migrations that were applied.';
+comment on column aetherflow.migrations.number is 'They are applied in this order.';
+comment on column aetherflow.migrations.name is 'The file''s name.';
+comment on column aetherflow.migrations.applied_at is 'When.';
+comment on index aetherflow.migrations_pkey is 'A migration by its number.';
+"""
+
+
+async def migrate(settings: Settings) -> list[str]:
+    """Create or upgrade the schema; give the names of the migrations that were applied.
+
+    Several callers may do this at once: they take turns, and the later ones find nothing to do.
+
+    Raises:
+        DatabaseUnavailable: Postgres cannot be reached.
+        DatabaseUnfit: it is older than 15, or does not keep text as UTF-8.
+        SchemaTooNew: a newer program has migrated it.
+    """
+    database = settings.database
+    applied = []
+    async with sorted_errors():
+        # A migration may take long, and so may the wait for another one.
+        options = connect_options(database) | {"command_timeout": None}
+        connection = await asyncpg.connect(database.dsn, **options)
+        try:
+            await _check_server(connection)
+            await connection.execute(
+                "select pg_advisory_lock(hashtextextended($1, 0))".replace(
+                    "$1", f"'aetherflow_hooks:{database.schema_name}'"
+                )
+            )
+            found = await _last_applied(connection, database)
+            if found is None:
+                async with connection.transaction():
+                    await connection.execute(in_schema(_BOOKKEEPING, database.schema_name))
+                found = 0
+            _refuse_newer(found)
+            for number, name, text in migrations():
+                if number <= found:
+                    continue
+                sql = _SHARDS.sub(f"{database.shards} /* shards */", text)
+                async with connection.transaction():
+                    await connection.execute(in_schema(sql, database.schema_name))
+                    await connection.execute(
+                        in_schema(
+                            "insert into aetherflow.migrations (number, name) values ($1, $2)",
+                            database.schema_name,
+                        ),
+                        number,
+                        name,
+                    )
+                applied.append(name)
+            await _prepare(connection, settings)
+        finally:
+            await connection.close(timeout=5)
+    return applied
+
+
+async def check_schema(settings: DatabaseSettings) -> None:
+    """Make sure that the database fits this program.
+
+    Raises:
+        DatabaseUnavailable: Postgres cannot be reached.
+        SchemaMissing, SchemaTooOld, SchemaTooNew: it does not fit; each says what to do.
+    """
+    async with sorted_errors():
+        connection = await asyncpg.connect(settings.dsn, **connect_options(settings))
+        try:
+            found = await _last_applied(connection, settings)
+        finally:
+            await connection.close(timeout=5)
+    if not found:
+        raise SchemaMissing(settings.schema_name)
+    _refuse_newer(found)
+    if found < migrations()[-1][0]:
+        raise SchemaTooOld(found, migrations()[-1][0])
+
+
+async def _prepare(connection: Any, settings: Settings) -> None:
+    """Make the first partitions and tell emit the settings, so that it works from now on."""
+    prepared = statements(settings.database.schema_name)
+    await connection.execute(prepared["make_partitions"], settings.sweep.partitions_ahead_days)
+    await connection.execute(
+        prepared["apply_settings"], settings.emit.data_max_bytes, settings.sweep.events_days
+    )
+
+
+async def _check_server(connection: Any) -> None:
+    version = int(await connection.fetchval("show server_version_num"))
+    if version < POSTGRES_MIN:
+        raise DatabaseUnfit(
+            f"Postgres {version // 10_000} is too old: 15 is the oldest that serves"
+        )
+    encoding = await connection.fetchval("show server_encoding")
+    if encoding != "UTF8":
+        raise DatabaseUnfit(f"the database keeps text as {encoding}: webhooks need UTF8")
+
+
+async def _last_applied(connection: Any, settings: DatabaseSettings) -> int | None:
+    """Give the last migration's number, 0 for none yet, None where there is no table of them."""
+    table = f'"{settings.schema_name}".migrations'
+    if await connection.fetchval("select to_regclass($1)", table) is None:
+        return None
+    last: int = await connection.fetchval(f"select coalesce(max(number), 0) from {table}")  # noqa: S608  checked name
+    return last
+
+
+def _refuse_newer(found: int) -> None:
+    known = migrations()[-1][0]
+    if found > known:
+        raise SchemaTooNew(found, known)

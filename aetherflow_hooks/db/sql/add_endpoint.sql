@@ -1,0 +1,25 @@
+-- add_endpoint: register an endpoint with its secret and the patterns it wants.
+--   $1 id text
+--   $2 tenant text
+--   $3 url text
+--   $4 description text
+--   $5 rate_per_second double precision
+--   $6 burst integer
+--   $7 max_in_flight integer
+--   $8 timeout_seconds double precision
+--   $9 retry_schedule_seconds double precision[]
+--   $10 secret text
+--   $11 patterns text[]
+-- returns id
+with added as (
+    insert into aetherflow.endpoints (id, shard, tenant, url, description, rate_per_second, burst, max_in_flight,
+                                      timeout_seconds, retry_schedule_seconds)
+    values ($1, aetherflow.shard_of($1), $2, $3, $4, $5, $6, $7, $8, $9)
+    returning id, tenant
+), kept as (
+    insert into aetherflow.secrets (endpoint_id, secret) select a.id, $10 from added a
+), subscribed as (
+    insert into aetherflow.subscriptions (tenant, pattern, endpoint_id)
+    select a.tenant, p.pattern, a.id from added a cross join (select distinct unnest($11::text[])) as p (pattern)
+)
+select id from added

@@ -1,0 +1,9 @@
+-- emit: write an event as part of the caller's transaction.
+--   $1 type text
+--   $2 data text
+--   $3 tenant text
+--   $4 idempotency_key text
+--   $5 deliver_at timestamptz
+--   $6 expires_at timestamptz
+-- returns emit
+select aetherflow.emit($1::text, $2::text, $3::text, $4::text, $5::timestamptz, $6::timestamptz) as emit

@@ -1,0 +1,33 @@
+-- find_deliveries: which endpoints have work that nobody is at, and when it is due, from now.
+--   $1 shard smallint
+-- returns endpoint_id, version, due_in_seconds
+-- walks deliveries_pkey, deliveries_due
+--
+-- Hops from endpoint to endpoint, so that the cost is that of the endpoints and not of the rows.
+with recursive waiting as (
+    (
+        select d.endpoint_id from aetherflow.deliveries d
+        where d.shard = $1
+        order by d.endpoint_id
+        limit 1
+    )
+    union all
+    select (
+        select d.endpoint_id from aetherflow.deliveries d
+        where d.shard = $1 and d.endpoint_id > w.endpoint_id
+        order by d.endpoint_id
+        limit 1
+    )
+    from waiting w
+    where w.endpoint_id is not null
+)
+select w.endpoint_id, e.version, extract(epoch from first.due_at - now())::double precision as due_in_seconds
+from waiting w
+join aetherflow.endpoints e on e.id = w.endpoint_id and e.state = 'active'
+cross join lateral (
+    select d.due_at from aetherflow.deliveries d
+    where d.shard = $1 and d.endpoint_id = w.endpoint_id
+      and (d.leased_until is null or d.leased_until < now())
+    order by d.due_at, d.event_id
+    limit 1
+) first

@@ -1,0 +1,33 @@
+-- lease_deliveries: take due deliveries for a limited time, of each endpoint as many as it has room for.
+--   $1 shard smallint
+--   $2 endpoint_ids text[]
+--   $3 rooms integer[]
+--   $4 lease_seconds double precision[]
+--   $5 token bigint
+-- returns endpoint_id, event_id, event_shard, attempt, leased_at, expired, version
+-- walks deliveries_due
+--
+-- The endpoint's state is read here, so that nothing is sent to one that has just been paused,
+-- disabled or deleted; its version tells whether our copy of it is still right.
+with wanted as materialized (
+    select w.endpoint_id, w.room, w.lease_seconds, e.version
+    from unnest($2::text[], $3::integer[], $4::double precision[]) as w (endpoint_id, room, lease_seconds)
+    join aetherflow.endpoints e on e.id = w.endpoint_id and e.state = 'active'
+), due as materialized (
+    select w.endpoint_id, w.lease_seconds, w.version, d.event_id
+    from wanted w
+    cross join lateral (
+        select d.event_id from aetherflow.deliveries d
+        where d.shard = $1 and d.endpoint_id = w.endpoint_id and d.due_at <= now()
+          and (d.leased_until is null or d.leased_until < now())
+        order by d.due_at, d.event_id
+        limit w.room
+        for update skip locked
+    ) d
+)
+update aetherflow.deliveries d
+set leased_until = now() + make_interval(secs => due.lease_seconds), lease_token = $5, attempt = d.attempt + 1
+from due
+where d.shard = $1 and d.endpoint_id = due.endpoint_id and d.event_id = due.event_id
+returning d.endpoint_id, d.event_id, d.event_shard, d.attempt, now() as leased_at,
+          coalesce(d.expires_at <= now(), false) as expired, due.version

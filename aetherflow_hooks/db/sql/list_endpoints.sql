@@ -1,0 +1,11 @@
+-- list_endpoints: endpoints with their patterns, by tenant or one alone; null leaves a filter out.
+--   $1 tenant text
+--   $2 id text
+-- returns id, tenant, url, description, state, state_reason, events, rate_per_second, burst, max_in_flight, timeout_seconds, retry_schedule_seconds, created_at, updated_at
+select e.id, e.tenant, e.url, e.description, e.state, e.state_reason,
+       array(select s.pattern from aetherflow.subscriptions s where s.endpoint_id = e.id order by s.pattern) as events,
+       e.rate_per_second, e.burst, e.max_in_flight, e.timeout_seconds, e.retry_schedule_seconds,
+       e.created_at, e.updated_at
+from aetherflow.endpoints e
+where ($1::text is null or e.tenant = $1) and ($2::text is null or e.id = $2) and e.state <> 'deleted'
+order by e.created_at, e.id

@@ -1,0 +1,30 @@
+-- purge_deleted: remove what waits for deleted endpoints, then the endpoints themselves.
+--   $1 shard smallint
+--   $2 batch_max bigint
+-- returns deliveries
+-- walks deliveries_pkey
+with deleted as materialized (
+    select e.id from aetherflow.endpoints e where e.shard = $1 and e.state = 'deleted'
+), rows as materialized (
+    select d.endpoint_id, d.event_id
+    from deleted e
+    cross join lateral (
+        select d.endpoint_id, d.event_id from aetherflow.deliveries d
+        where d.shard = $1 and d.endpoint_id = e.id
+        order by d.event_id
+        limit $2
+    ) d
+    limit $2
+), gone as (
+    delete from aetherflow.deliveries d
+    using rows r
+    where d.shard = $1 and d.endpoint_id = r.endpoint_id and d.event_id = r.event_id
+    returning d.endpoint_id
+), forgotten as (
+    -- only one that had nothing waiting; a fan-out that had seen it alive may still add a row
+    delete from aetherflow.endpoints e
+    using deleted
+    where e.id = deleted.id and e.updated_at < now() - interval '1 minute'
+      and not exists (select from rows r where r.endpoint_id = e.id)
+)
+select count(*)::integer as deliveries from gone

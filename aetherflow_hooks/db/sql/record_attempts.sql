@@ -1,0 +1,64 @@
+-- record_attempts: write the results of one shard: delivered ones leave, failed ones wait or die.
+--   $1 shard smallint
+--   $2 endpoint_ids text[]
+--   $3 event_ids text[]
+--   $4 tokens bigint[]
+--   $5 attempts smallint[]
+--   $6 verdicts text[]
+--   $7 retry_in_seconds double precision[]
+--   $8 reasons text[]
+--   $9 outcomes text[]
+--   $10 statuses smallint[]
+--   $11 started_ats timestamptz[]
+--   $12 durations_ms integer[]
+--   $13 errors text[]
+--   $14 responses bytea[]
+-- returns endpoint_id, event_id
+-- walks deliveries_pkey
+--
+-- Every change shows the token of its lease: a result that comes after the lease was lost changes
+-- nothing and is returned, and its attempt is kept as late. Running it twice does no more than
+-- once. A result without an outcome is of a delivery that was not worth sending.
+with results as materialized (
+    select * from unnest(
+        $2::text[], $3::text[], $4::bigint[], $5::smallint[], $6::text[], $7::double precision[], $8::text[],
+        $9::text[], $10::smallint[], $11::timestamptz[], $12::integer[], $13::text[], $14::bytea[]
+    ) as r (endpoint_id, event_id, token, attempt, verdict, retry_in_seconds, reason,
+            outcome, status, started_at, duration_ms, error, response)
+), settled as (
+    delete from aetherflow.deliveries d
+    using results r
+    where d.shard = $1 and d.endpoint_id = r.endpoint_id and d.event_id = r.event_id
+      and d.lease_token = r.token and r.verdict in ('delivered', 'dead')
+    returning d.endpoint_id, d.event_id, d.event_shard, r.token, r.verdict, r.reason,
+              d.attempt - (r.outcome is null)::integer as attempts
+), again as (
+    update aetherflow.deliveries d
+    set due_at = now() + make_interval(secs => r.retry_in_seconds), leased_until = null, lease_token = null
+    from results r
+    where d.shard = $1 and d.endpoint_id = r.endpoint_id and d.event_id = r.event_id
+      and d.lease_token = r.token and r.verdict = 'retry'
+    returning d.endpoint_id, d.event_id, r.token
+), held as (
+    select s.endpoint_id, s.event_id, s.token from settled s
+    union all
+    select a.endpoint_id, a.event_id, a.token from again a
+), buried as (
+    insert into aetherflow.dead (shard, endpoint_id, event_id, event_shard, attempts, reason)
+    select $1, s.endpoint_id, s.event_id, s.event_shard, s.attempts, s.reason
+    from settled s
+    where s.verdict = 'dead'
+    on conflict (shard, endpoint_id, event_id) do update
+    set attempts = excluded.attempts, reason = excluded.reason, died_at = excluded.died_at
+), logged as (
+    insert into aetherflow.attempts (shard, endpoint_id, event_id, attempt, started_at, duration_ms, outcome,
+                                     verdict, status, error, response)
+    select $1, r.endpoint_id, r.event_id, r.attempt, r.started_at, r.duration_ms, r.outcome,
+           case when h.token is null then 'late' else r.verdict end, r.status, r.error, r.response
+    from results r
+    left join held h on h.endpoint_id = r.endpoint_id and h.event_id = r.event_id and h.token = r.token
+    where r.outcome is not null
+    on conflict do nothing
+    returning endpoint_id, event_id, verdict
+)
+select l.endpoint_id, l.event_id from logged l where l.verdict = 'late'
