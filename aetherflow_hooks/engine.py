@@ -1,0 +1,475 @@
+"""Engine: the flow, wired.
+
+    emit → outbox → fanout → deliveries → lease → pace → post → record → attempts
+                                 ↑______________ retry ______________|
+
+`start_engine()` starts one on the running loop. It owns every task and connection of its own, and
+ends them all in `stop()`, from the front of the flow to its back.
+"""
+
+import asyncio
+import os
+import random
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable, Collection, Generator
+from datetime import timedelta
+from typing import Self
+
+from aetherflow_hooks.config import Settings, load
+from aetherflow_hooks.db import Database, Listener, check_schema, migrate
+from aetherflow_hooks.errors import ConfigInvalid, DatabaseUnavailable
+from aetherflow_hooks.flow.fanout import Fanout
+from aetherflow_hooks.flow.lease import Lease
+from aetherflow_hooks.flow.pace import Pace
+from aetherflow_hooks.flow.post import Post
+from aetherflow_hooks.flow.record import Record
+from aetherflow_hooks.flow.sweep import Sweep
+from aetherflow_hooks.model import (
+    Answered,
+    Attempt,
+    DeadReason,
+    Delivery,
+    Endpoint,
+    Event,
+    GiveUp,
+    Leased,
+    NotReached,
+    Outcome,
+    RetryIn,
+    Verdict,
+)
+from aetherflow_hooks.rules.addresses import LOOPBACK, Allowed, parse_allowed
+from aetherflow_hooks.rules.retry import judge
+from aetherflow_hooks.shards import Shards
+from aetherflow_hooks.watch.log import LogEvent, log, wants_info
+
+LEASE_LOOPS = 2  # while one waits for the database, another shard is asked
+RECORD_LOOPS = 2
+DEFECT_PAUSE_SECONDS = 1.0
+WAKE_OTHERS_SECONDS = 0.02  # at most one notification to other engines in this time
+STOP_SECONDS = 10.0  # beyond the grace, for the database to take what is left
+
+
+class Engine:
+    """A running engine. `start_engine()` makes one."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Wire the stages; nothing runs yet."""
+        self.id = f"eng_{secrets.token_hex(6)}"
+        self._settings = settings
+        self._database = Database(settings.database)
+        self._listener = Listener(settings.database, self._woken)
+        self._shards = Shards(
+            self._database,
+            settings.engine,
+            engine_id=self.id,
+            host=f"{socket.gethostname()}/{os.getpid()}",
+            on_taken=self._search,
+            on_leaving=self._leave_shards,
+        )
+        self._fanout = Fanout(
+            self._database,
+            settings.fanout,
+            engine_id=self.id,
+            shards=self._shards.held,
+            hand_on=self._fanned_out,
+        )
+        self._pace = Pace(
+            settings.pace,
+            settings.lease,
+            send=self._attempt,
+            holds=self._shards.holds,
+            may_start=lambda: not self._record.is_full,
+            give_back=self._give_back,
+        )
+        self._lease = Lease(
+            self._database,
+            settings,
+            wanted=self._pace.wanted,
+            known=self._pace.known,
+            hand_on=self._leased,
+            hand_back=self._pace.take_none,
+        )
+        self._pace.on_room = self._lease.wake.set
+        self._post = Post(settings.post, allowed_networks(settings))
+        self._record = Record(
+            self._database,
+            settings.record,
+            on_retry=self._retry,
+            on_gone=self._pace.shut,
+            on_room=self._pace.resume,
+        )
+        self._sweep = Sweep(self._database, settings, shards=self._shards.held)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._draining = asyncio.Event()
+        self._database_is_lost = False
+        self._to_search: set[int] = set()  # shards to look through for work
+        self._strangers: set[str] = set()  # endpoints with new work that we have not read yet
+        self._searching = asyncio.Event()
+        self._searched_at = time.monotonic()
+        self._returned: list[Delivery] = []  # leases to end unused
+        self._returning = asyncio.Event()
+        self._others: set[int] = set()  # shards of other engines that have new work
+        self._others_wake = asyncio.Event()
+
+    async def _start(self) -> None:
+        """Connect, take a share of the work, and begin.
+
+        Raises:
+            HooksError: the database cannot be reached, or does not fit this program.
+        """
+        settings = self._settings
+        if settings.database.migrate_at_start:
+            await migrate(settings)
+        await check_schema(settings.database)
+        await self._database.open()
+        try:
+            await self._post.open()
+            await self._sweep.prepare()
+            await self._shards.turn()
+        except BaseException:
+            await self._post.close()
+            await self._database.close()
+            raise
+        loops: list[tuple[str, Callable[[], Awaitable[float]], asyncio.Event]] = [
+            ("shards", self._shards.turn, asyncio.Event()),
+            ("fanout", self._fanout.turn, self._fanout.wake),
+            ("search", self._search_turn, self._searching),
+            ("others", self._wake_others_turn, self._others_wake),
+            *[("lease", self._lease.turn, self._lease.wake)] * LEASE_LOOPS,
+            ("return", self._return_turn, self._returning),
+            *[("record", self._record.turn, self._record.wake)] * RECORD_LOOPS,
+            ("sweep", self._sweep.turn, self._sweep.wake),
+        ]
+        self._tasks = [
+            asyncio.create_task(self._keep(name, turn, wake), name=f"aetherflow_hooks {name}")
+            for name, turn, wake in loops
+        ]
+        self._tasks.append(
+            asyncio.create_task(self._listener.run(), name="aetherflow_hooks listen")
+        )
+        log.info(
+            LogEvent.ENGINE_STARTED,
+            engine=self.id,
+            profile=settings.profile,
+            shards=len(self._shards.held()),
+        )
+
+    async def stop(self) -> None:
+        """Drain: take nothing new, let POSTs under way end within the grace, write all results.
+
+        What has not ended by then is given back unsent. May be called twice.
+        """
+        if self._draining.is_set():
+            return
+        self._draining.set()
+        log.info(LogEvent.ENGINE_STOPPING, in_flight=self._pace.in_flight)
+        try:
+            unsent = await self._pace.drain(self._settings.engine.grace_seconds)
+            self._returned += unsent
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._write_rest()
+                await self._shards.sign_off()
+        except (DatabaseUnavailable, TimeoutError) as error:
+            # Leases end by themselves, so nothing is lost; it only waits a little longer.
+            log.warning(LogEvent.DATABASE_LOST, error=str(error), results=self._record.waiting)
+        finally:
+            await self._end()
+        log.info(LogEvent.ENGINE_STOPPED, engine=self.id)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    # The way of a delivery, from stage to stage.
+
+    def _fanned_out(self, made: list[tuple[int, str]]) -> None:
+        """Fanout → pace: endpoints have new work."""
+        now = time.monotonic()
+        for shard, endpoint_id in made:
+            endpoint = self._pace.known(endpoint_id)
+            if not self._shards.holds(shard, now):
+                self._others.add(shard)
+                self._others_wake.set()
+            elif endpoint is not None:
+                self._pace.due(endpoint, now)
+            else:
+                self._strangers.add(endpoint_id)
+                self._searching.set()
+
+    def _leased(self, leased: Leased) -> None:
+        """Lease → pace, but for what is no longer worth sending."""
+        for delivery, event in leased.work:
+            if event is None:
+                verdict = GiveUp(DeadReason.EXPIRED)
+                self._record.put(Attempt(delivery, None, verdict, delivery.leased_at, 0))
+        self._pace.take(leased)
+
+    async def _attempt(self, endpoint: Endpoint, delivery: Delivery, event: Event) -> None:
+        """Pace → post → record: one POST and what follows from it."""
+        began = time.monotonic()
+        try:
+            outcome: Outcome = await self._post.send(endpoint, delivery, event)
+        except Exception as error:  # noqa: BLE001  a defect of ours uses up its attempts too
+            log.error(LogEvent.STAGE_FAILED, stage="post", delivery=delivery.id, exc_info=error)
+            outcome = NotReached(f"a defect of ours: {type(error).__name__}")
+        duration_ms = round((time.monotonic() - began) * 1000)
+        retry = self._settings.retry
+        verdict = judge(
+            outcome,
+            attempt=delivery.attempt,
+            schedule_seconds=endpoint.retry_schedule_seconds,
+            jitter=retry.jitter,
+            dice=random.random(),  # noqa: S311  spreads retries, guards nothing
+            retry_after_max_seconds=retry.retry_after_max_seconds,
+        )
+        started_at = delivery.leased_at + timedelta(seconds=began - delivery.leased_at_monotonic)
+        self._record.put(Attempt(delivery, outcome, verdict, started_at, duration_ms))
+        if wants_info():
+            _log_attempt(endpoint, delivery, event, outcome, verdict, duration_ms)
+
+    def _retry(self, delivery: Delivery, seconds: float) -> None:
+        """Record → pace: a delivery is due again after a while."""
+        endpoint = self._pace.known(delivery.endpoint_id)
+        if endpoint is not None:
+            self._pace.due(endpoint, time.monotonic() + seconds)
+
+    def _give_back(self, deliveries: list[Delivery]) -> None:
+        """Pace → lease: these were not sent."""
+        self._returned += deliveries
+        self._returning.set()
+
+    async def _return_turn(self) -> float:
+        returned, self._returned = self._returned, []
+        try:
+            await self._lease.give_back(returned)
+        except DatabaseUnavailable:
+            self._returned += returned
+            raise
+        now = time.monotonic()
+        for delivery in returned:
+            endpoint = self._pace.known(delivery.endpoint_id)
+            if endpoint is not None and self._shards.holds(delivery.shard, now):
+                self._pace.due(endpoint, now)
+        return 60.0
+
+    # Finding work that nobody told us of: after a start, a retry of another engine, a resumption.
+
+    def _woken(self, hint: str) -> None:
+        """Take a notification: nothing in it is trusted, it only says where to look."""
+        if hint.isascii() and hint.isdigit() and len(hint) <= 4:  # noqa: PLR2004  a shard
+            self._search([int(hint)])
+        else:
+            self._fanout.wake.set()
+            if hint:
+                self._search(self._shards.held())
+
+    def _search(self, shards: Collection[int]) -> None:
+        self._to_search |= set(shards)
+        self._searching.set()
+
+    async def _search_turn(self) -> float:
+        """Look for work in shards that may have some, and in all of them once in a while."""
+        every_seconds = self._settings.pace.discover_seconds
+        if time.monotonic() - self._searched_at >= every_seconds:
+            self._searched_at = time.monotonic()
+            self._to_search |= set(self._shards.held())
+        strangers, self._strangers = self._strangers, set()
+        try:
+            if strangers:
+                for endpoint in (await self._lease.load(strangers)).values():
+                    self._pace.due(endpoint, time.monotonic())
+            while self._to_search:
+                shard = self._to_search.pop()
+                if not self._shards.holds(shard, time.monotonic()):
+                    continue
+                for found in await self._lease.find(shard):
+                    due_at = time.monotonic() + max(0.0, found.due_in_seconds)
+                    self._pace.due(found.endpoint, due_at)
+        except DatabaseUnavailable:
+            self._strangers |= strangers
+            self._to_search |= set(self._shards.held())
+            raise
+        return max(0.0, self._searched_at + every_seconds - time.monotonic())
+
+    async def _wake_others_turn(self) -> float:
+        """Tell other engines of work that our fan-out made for them, not too often."""
+        others, self._others = self._others, set()
+        for shard in others:
+            await self._database.rows("wake", str(shard))
+        await asyncio.sleep(WAKE_OTHERS_SECONDS)
+        return 60.0
+
+    async def _leave_shards(self, shards: Collection[int]) -> None:
+        """Let go of shards: nothing of theirs may be under way when another engine takes them."""
+        leaving = set(shards)
+        self._pace.drop(leaving)
+        # A hand-over is rare, and three stages would have to signal their end
+        while self._pace.busy_with(leaving) or self._record.waits_for(leaving) or self._returned:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+    # The tasks.
+
+    async def _keep(
+        self, name: str, turn: Callable[[], Awaitable[float]], wake: asyncio.Event
+    ) -> None:
+        """Run a stage's turns, one after the other, until cancelled.
+
+        A lost database pauses it with growing pauses; a defect of ours is logged and survived.
+        """
+        longest_seconds = self._settings.database.retry_seconds_max
+        failures = 0
+        while True:
+            wake.clear()
+            try:
+                pause_seconds = await turn()
+            except DatabaseUnavailable as error:
+                self._note_database(lost=str(error))
+                pause_seconds = min(0.05 * 2**failures, longest_seconds)
+                failures = min(failures + 1, 10)
+                await asyncio.sleep(pause_seconds * (0.5 + random.random() / 2))  # noqa: S311
+                continue
+            except Exception as error:  # noqa: BLE001  the stage goes on; the log tells
+                log.error(LogEvent.STAGE_FAILED, stage=name, exc_info=error)
+                await asyncio.sleep(DEFECT_PAUSE_SECONDS)
+                continue
+            if failures:
+                failures = 0
+                self._note_database(lost=None)
+            if pause_seconds <= 0:
+                await asyncio.sleep(0)
+                continue
+            try:
+                async with asyncio.timeout(pause_seconds):
+                    await wake.wait()
+            except TimeoutError:
+                pass
+
+    def _note_database(self, *, lost: str | None) -> None:
+        """Log an outage once, and its end once."""
+        if lost is not None and not self._database_is_lost:
+            log.warning(LogEvent.DATABASE_LOST, error=lost)
+        elif lost is None and self._database_is_lost:
+            log.info(LogEvent.DATABASE_BACK)
+            self._search(self._shards.held())
+        self._database_is_lost = lost is not None
+
+    async def _write_rest(self) -> None:
+        """Wait until every result is written and every unused lease ended."""
+        while self._record.waiting or self._returned:
+            self._record.wake.set()
+            self._returning.set()
+            await asyncio.sleep(0.01)
+
+    async def _end(self) -> None:
+        """End every task and connection, whatever state they are in."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._post.close()
+        await self._database.close()
+
+
+class _Starting:
+    """What `start_engine()` gives: await it for an engine, or enter it for one that is stopped."""
+
+    def __init__(self, start: Callable[[], Awaitable[Engine]]) -> None:
+        self._start = start
+        self._engine: Engine | None = None
+
+    def __await__(self) -> Generator[object, None, Engine]:
+        return self._start().__await__()
+
+    async def __aenter__(self) -> Engine:
+        self._engine = await self._start()
+        return self._engine
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._engine is not None
+        await self._engine.stop()
+
+
+def start_engine(
+    config: Settings | None = None, *, dsn: str | None = None, migrate: bool | None = None
+) -> _Starting:
+    """Start an engine on the running loop; it is ready when this returns.
+
+    Use it as `engine = await start_engine(dsn="postgresql://…")` with `await engine.stop()`, or as
+    `async with start_engine(…) as engine:`. Several may run in one process, on several databases.
+
+    Args:
+        config: settings, as `load_config()` reads them; the environment's unless given.
+        dsn: which Postgres, in place of the one that the settings name.
+        migrate: create or upgrade the schema first; `database.migrate_at_start` unless given.
+
+    Raises:
+        ConfigInvalid: the settings cannot be used, or name no Postgres.
+        DatabaseUnavailable: Postgres cannot be reached.
+        SchemaMissing, SchemaTooOld, SchemaTooNew, DatabaseUnfit: it does not fit this program.
+    """
+
+    async def start() -> Engine:
+        settings = load() if config is None else config
+        database = {
+            **({} if dsn is None else {"dsn": dsn}),
+            **({} if migrate is None else {"migrate_at_start": migrate}),
+        }
+        settings = settings.model_copy(
+            update={"database": settings.database.model_copy(update=database)}
+        )
+        if not settings.database.dsn:
+            raise ConfigInvalid(
+                "settings", ["database.dsn is empty: say which Postgres, or pass `dsn`"]
+            )
+        engine = Engine(settings)
+        await engine._start()  # noqa: SLF001  an engine is of use only once started
+        return engine
+
+    return _Starting(start)
+
+
+def allowed_networks(settings: Settings) -> list[Allowed]:
+    """List the networks that are not public and that POSTs may go to all the same.
+
+    Raises:
+        InputRefused: an entry of `egress.allow` is not a network.
+    """
+    allowed = [parse_allowed(text) for text in settings.egress.allow]
+    if settings.profile == "development":
+        allowed += [Allowed(network) for network in LOOPBACK]
+    return allowed
+
+
+def _log_attempt(
+    endpoint: Endpoint,
+    delivery: Delivery,
+    event: Event,
+    outcome: Outcome,
+    verdict: Verdict,
+    duration_ms: int,
+) -> None:
+    told: dict[str, object] = {}
+    if isinstance(outcome, Answered):
+        told["status"] = outcome.status
+    elif isinstance(outcome, NotReached):
+        told["error"] = outcome.reason
+    if isinstance(verdict, RetryIn):
+        told["retry_in_seconds"] = round(verdict.seconds, 3)
+    elif isinstance(verdict, GiveUp):
+        told["reason"] = str(verdict.reason)
+    log.info(
+        LogEvent.POST_DONE,
+        delivery=delivery.id,
+        event_type=event.type,
+        endpoint=endpoint.id,
+        tenant=endpoint.tenant,
+        attempt=delivery.attempt,
+        outcome=type(outcome).__name__.lower(),
+        verdict=type(verdict).__name__.lower(),
+        took_ms=duration_ms,
+        **told,
+    )

@@ -1,0 +1,76 @@
+"""Emit: an event into the outbox, inside the caller's transaction.
+
+Takes    a type and data, from the application.
+Hands on a row of `events` and one of `outbox`, visible when the caller commits.
+Holds    rolled back, it never happened; committed, it is never lost.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+import orjson
+
+from aetherflow_hooks.db.statements import SCHEMA, statements
+from aetherflow_hooks.errors import InputRefused
+
+
+class Connection(Protocol):
+    """An asyncpg connection or pool."""
+
+    async def fetchval(self, query: str, *args: Any) -> Any:
+        """Run a query; give the first column of its first row."""
+
+
+async def emit(
+    connection: Connection,
+    type: str,  # noqa: A002  the word of the contract
+    data: Mapping[str, Any] | str | bytes,
+    *,
+    tenant: str = "",
+    idempotency_key: str | None = None,
+    deliver_at: datetime | None = None,
+    expires_at: datetime | None = None,
+    schema: str = SCHEMA,
+) -> str:
+    """Write an event as part of the transaction that `connection` is in; give its id, `evt_…`.
+
+    A mapping is written as JSON; text and bytes are taken as JSON already and are sent byte for
+    byte. With an `idempotency_key` that this tenant has used before, the first event's id comes
+    back and nothing new is sent. `deliver_at` and `expires_at` need a time zone. `schema` is the
+    setting `database.schema_name`, where that is not the default.
+
+    Raises:
+        InputRefused: `data` cannot be written as JSON, or a time has no zone.
+        asyncpg.PostgresError: Postgres refuses the event and says why; the caller's transaction
+            can go on only from a savepoint.
+    """
+    for name, moment in (("deliver_at", deliver_at), ("expires_at", expires_at)):
+        if moment is not None and moment.tzinfo is None:
+            raise InputRefused(f"{name} = {moment} has no time zone")
+    event_id: str = await connection.fetchval(
+        statements(schema)["emit"],
+        type,
+        _text(data),
+        tenant,
+        idempotency_key,
+        deliver_at,
+        expires_at,
+    )
+    return event_id
+
+
+def _text(data: Mapping[str, Any] | str | bytes) -> str:
+    if isinstance(data, str):
+        return data
+    try:
+        if isinstance(data, bytes):
+            return data.decode()
+        try:
+            return orjson.dumps(data).decode()
+        except TypeError:
+            # orjson stops at 64 bits; integers may be longer
+            return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputRefused(f"data cannot be written as JSON: {error}") from error

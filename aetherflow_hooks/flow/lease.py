@@ -1,0 +1,222 @@
+"""Lease: take due deliveries for a limited time.
+
+Takes    what pace wants: endpoints of one shard, and how many each can take now.
+Hands on deliveries with their events, each on a lease that nobody else holds.
+Holds    two engines never hold the same delivery; a lost lease can write nothing.
+"""
+
+import asyncio
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC
+from itertools import groupby
+from typing import NamedTuple
+
+from aetherflow_hooks.config import Settings
+from aetherflow_hooks.db import Database, Row
+from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Secret, Wanted
+from aetherflow_hooks.watch.log import LogEvent, log
+
+IDLE_SECONDS = 1.0  # a bound; pace wakes us when it wants something
+
+
+class Found(NamedTuple):
+    """An endpoint with work that nobody is at."""
+
+    endpoint: Endpoint
+    due_in_seconds: float
+
+
+class Lease:
+    """Asks the database for work, only for what can be sent now."""
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        *,
+        wanted: Callable[[], Wanted | None],
+        known: Callable[[str], Endpoint | None],
+        hand_on: Callable[[Leased], None],
+        hand_back: Callable[[Wanted], None],
+    ) -> None:
+        """Ask `wanted` what to take and `known` for endpoints as they were last seen.
+
+        `hand_on` gets what was taken, `hand_back` what could not be asked for.
+        """
+        self._database = database
+        self._settings = settings
+        self._wanted = wanted
+        self._known = known
+        self._hand_on = hand_on
+        self._hand_back = hand_back
+        self._events = _Events(settings.lease.bodies_max_bytes)
+        self.wake = asyncio.Event()
+
+    async def turn(self) -> float:
+        """Take what is wanted of one shard; tell when to come again, in seconds."""
+        wanted = self._wanted()
+        if wanted is None:
+            return IDLE_SECONDS
+        try:
+            leased = await self._take(wanted)
+        except BaseException:
+            self._hand_back(wanted)
+            raise
+        self._hand_on(leased)
+        return 0.0
+
+    async def find(self, shard: int) -> list[Found]:
+        """Look through one shard for endpoints that have work, whether or not we know of it."""
+        rows = await self._database.rows("find_deliveries", shard)
+        stale = [row["endpoint_id"] for row in rows if not self._is_fresh(row)]
+        loaded = await self.load(stale) if stale else {}
+        found = []
+        for row in rows:
+            endpoint = loaded.get(row["endpoint_id"]) or self._known(row["endpoint_id"])
+            if endpoint is not None:
+                found.append(Found(endpoint, row["due_in_seconds"]))
+        return found
+
+    async def load(self, endpoint_ids: Iterable[str]) -> dict[str, Endpoint]:
+        """Read endpoints, the settings' defaults filled in; those that are gone are missing."""
+        asked_at = time.monotonic()
+        rows = await self._database.rows("load_endpoints", sorted(endpoint_ids))
+        return {row["id"]: self._endpoint(row, asked_at) for row in rows}
+
+    async def give_back(self, deliveries: Sequence[Delivery]) -> None:
+        """End leases unused: the deliveries are as they were before."""
+        for shard, group in groupby(sorted(deliveries), key=lambda delivery: delivery.shard):
+            returned = list(group)
+            await self._database.rows(
+                "return_deliveries",
+                shard,
+                [delivery.endpoint_id for delivery in returned],
+                [delivery.event_id for delivery in returned],
+                [delivery.token for delivery in returned],
+            )
+            log.debug(LogEvent.LEASE_RETURNED, shard=shard, deliveries=len(returned))
+
+    async def _take(self, wanted: Wanted) -> Leased:
+        token = random.getrandbits(63)
+        asked_at = time.monotonic()
+        rows = await self._database.rows(
+            "lease_deliveries",
+            wanted.shard,
+            list(wanted.rooms),
+            list(wanted.rooms.values()),
+            [wanted.lease_seconds[endpoint_id] for endpoint_id in wanted.rooms],
+            token,
+        )
+        deliveries = [
+            Delivery(
+                shard=wanted.shard,
+                endpoint_id=row["endpoint_id"],
+                event_id=row["event_id"],
+                event_shard=row["event_shard"],
+                attempt=row["attempt"],
+                token=token,
+                leased_at=row["leased_at"],
+                leased_at_monotonic=asked_at,
+                expired=row["expired"],
+            )
+            for row in rows
+        ]
+        stale = {row["endpoint_id"] for row in rows if not self._is_fresh(row)}
+        try:
+            endpoints = await self.load(stale) if stale else {}
+            events = await self._fetch(deliveries)
+        except BaseException:
+            # They are ours but cannot be sent; without this they would wait for the lease's end.
+            await self.give_back(deliveries)
+            raise
+        log.debug(LogEvent.LEASE_TAKEN, shard=wanted.shard, deliveries=len(deliveries))
+        deliveries.sort(key=lambda delivery: delivery.event_id)  # the order of an UPDATE is none
+        work = [(delivery, events.get(delivery.event_id)) for delivery in deliveries]
+        return Leased(wanted, work, endpoints)
+
+    async def _fetch(self, deliveries: Sequence[Delivery]) -> dict[str, Event]:
+        """Give the events of deliveries, read once however many endpoints want them."""
+        events: dict[str, Event] = {}
+        missing: dict[str, int] = {}
+        for delivery in deliveries:
+            if delivery.expired:
+                continue
+            event = self._events.get(delivery.event_id)
+            if event is not None:
+                events[delivery.event_id] = event
+            else:
+                missing[delivery.event_id] = delivery.event_shard
+        if missing:
+            rows = await self._database.rows("load_events", list(missing.values()), list(missing))
+            for row in rows:
+                events[row["id"]] = event = _event(row)
+                self._events.put(event)
+        return events
+
+    def _is_fresh(self, row: Row) -> bool:
+        known = self._known(row["endpoint_id"])
+        return known is not None and known.version == row["version"]
+
+    def _endpoint(self, row: Row, asked_at: float) -> Endpoint:
+        settings = self._settings
+        schedule = row["retry_schedule_seconds"]
+        return Endpoint(
+            id=row["id"],
+            tenant=row["tenant"],
+            shard=row["shard"],
+            version=row["version"],
+            url=row["url"],
+            secrets=tuple(
+                Secret(value=secret, until=None if ends is None else asked_at + ends)
+                for secret, ends in zip(
+                    row["secrets"] or (), row["secrets_end_in_seconds"] or (), strict=True
+                )
+            ),
+            rate_per_second=row["rate_per_second"],
+            burst=row["burst"],
+            max_in_flight=row["max_in_flight"] or settings.pace.max_in_flight,
+            timeout_seconds=row["timeout_seconds"] or settings.post.timeout_seconds,
+            retry_schedule_seconds=(
+                settings.retry.schedule_seconds if schedule is None else tuple(schedule)
+            ),
+        )
+
+
+class _Events:
+    """Events read not long ago, up to a number of bytes; the one used longest ago goes first."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._by_id: OrderedDict[str, Event] = OrderedDict()
+
+    def get(self, event_id: str) -> Event | None:
+        event = self._by_id.get(event_id)
+        if event is not None:
+            self._by_id.move_to_end(event_id)
+        return event
+
+    def put(self, event: Event) -> None:
+        if event.id in self._by_id:
+            return
+        self._by_id[event.id] = event
+        self._bytes += len(event.body)
+        while self._bytes > self._bytes_max:
+            _, oldest = self._by_id.popitem(last=False)
+            self._bytes -= len(oldest.body)
+
+
+def _event(row: Row) -> Event:
+    """Build the body: exactly these keys in this order, and `data` untouched.
+
+    Type and id hold nothing that JSON would escape.
+    """
+    moment = row["emitted_at"].astimezone(UTC)
+    head = (
+        f'{{"event":"{row["type"]}","id":"{row["id"]}",'
+        f'"timestamp":"{moment:%Y-%m-%dT%H:%M:%SZ}","data":'
+    )
+    return Event(row["id"], row["type"], f"{head}{row['data']}}}".encode())

@@ -1,0 +1,379 @@
+"""Pace: who goes next.
+
+Takes    endpoints that have work, and deliveries on lease.
+Hands on one delivery at a time, when a slot, its endpoint's limit and its endpoint's rate let it.
+Holds    at most `slots` POSTs at once; per endpoint at most `max_in_flight`, and no more than
+         burst + rate x time; no endpoint takes what another could use.
+"""
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+
+from aetherflow_hooks.config import LeaseSettings, PaceSettings
+from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Wanted
+
+NEVER = float("inf")
+QUICK_SECONDS = 1.0  # an endpoint that answers within this is leased for ahead of its sending
+RATE_AHEAD_SECONDS = 0.5  # a limited endpoint has leases for what it may get within this
+SMOOTHING = 0.2  # of the newest duration in an endpoint's average
+LATE_SECONDS = 0.02  # a timer may be so late without costing a limited endpoint its rate
+
+Work = tuple[Delivery, Event]
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """One endpoint as pace sees it."""
+
+    endpoint: Endpoint
+    waiting: deque[Work] = field(default_factory=deque)  # on lease, not sent yet
+    in_flight: int = 0
+    due_at: float = NEVER  # when the database has work that was not asked for yet
+    alarm_at: float = NEVER  # when it is looked at again
+    asked: bool = False  # a statement that takes leases for it is under way
+    ready: bool = False  # among those to ask the database for
+    queued: bool = False  # among those that may start a POST
+    average_seconds: float = 0.0
+    tokens: float = 1.0
+    tokens_at: float = 0.0
+
+    def refill(self, now: float) -> float:
+        """Give the tokens there are now; without a rate there is always one."""
+        rate = self.endpoint.rate_per_second
+        if rate is None:
+            return 1.0
+        most = self.endpoint.burst + rate * LATE_SECONDS
+        self.tokens = min(most, self.tokens + (now - self.tokens_at) * rate)
+        self.tokens_at = now
+        return self.tokens
+
+
+class Pace:
+    """Keeps a lane per endpoint with work, and the slots that all of them share."""
+
+    def __init__(
+        self,
+        settings: PaceSettings,
+        lease: LeaseSettings,
+        *,
+        send: Callable[[Endpoint, Delivery, Event], Awaitable[None]],
+        holds: Callable[[int, float], bool],
+        may_start: Callable[[], bool],
+        give_back: Callable[[list[Delivery]], None],
+    ) -> None:
+        """Call `send` for each delivery in its turn.
+
+        `holds(shard, now)` tells whether a shard is still ours, `may_start()` whether results
+        still have room, and `give_back` takes deliveries that came to nothing.
+        """
+        self._slots = settings.slots
+        self._lease = lease
+        self._send = send
+        self._holds = holds
+        self._may_start = may_start
+        self._give_back = give_back
+        self._lanes: dict[str, Lane] = {}
+        self._ready: dict[int, deque[Lane]] = {}  # by shard, lanes to ask the database for
+        self._turns: deque[int] = deque()  # the shards of _ready, in turn
+        self._ready_lanes = 0
+        self._queue: deque[Lane] = deque()  # lanes that may start a POST, in turn
+        self._alarms: list[tuple[float, int, Lane]] = []
+        self._alarm: asyncio.TimerHandle | None = None
+        self._numbers = itertools.count()
+        self._leased = 0  # in flight and waiting, over all lanes
+        self._in_flight = 0
+        self._busy_lanes = 0  # lanes with something in flight
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self.on_room: Callable[[], None] = lambda: None  # called when leases are wanted
+
+    @property
+    def in_flight(self) -> int:
+        """POSTs under way."""
+        return self._in_flight
+
+    def known(self, endpoint_id: str) -> Endpoint | None:
+        """Give an endpoint as it was last seen."""
+        lane = self._lanes.get(endpoint_id)
+        return lane.endpoint if lane else None
+
+    def due(self, endpoint: Endpoint, due_at: float) -> None:
+        """Note that an endpoint has work from a moment on (monotonic seconds)."""
+        lane = self._lanes.get(endpoint.id)
+        if lane is None:
+            lane = self._lanes[endpoint.id] = Lane(endpoint, tokens_at=time.monotonic())
+        elif endpoint.version > lane.endpoint.version:
+            lane.endpoint = endpoint
+        lane.due_at = min(lane.due_at, due_at)
+        self._consider(lane)
+
+    def wanted(self) -> Wanted | None:
+        """Say what can be leased now, of one shard.
+
+        The shards come in turn, and so do a shard's endpoints; each gets a fair part of a batch.
+        """
+        now = time.monotonic()
+        capacity = min(2 * self._slots - self._leased, self._lease.batch_max)
+        if capacity <= 0 or self._stopping:
+            return None
+        for _ in range(len(self._turns)):
+            shard = self._turns[0]
+            self._turns.rotate(-1)
+            lanes = self._ready[shard]
+            if not lanes or not self._holds(shard, now):
+                continue
+            quantum = max(1, capacity // len(lanes))
+            rooms: dict[str, int] = {}
+            left = capacity
+            while lanes and left:
+                lane = lanes.popleft()
+                lane.ready = False
+                self._ready_lanes -= 1
+                room = min(self._room(lane, now), quantum, left)
+                if room > 0:
+                    lane.asked = True
+                    lane.due_at = NEVER  # whatever becomes due from now on says so anew
+                    rooms[lane.endpoint.id] = room
+                    left -= room
+            if rooms:
+                self._leased += capacity - left  # held, so that nobody else is given it
+                return Wanted(shard, rooms, {key: self._lease_seconds(key) for key in rooms})
+        return None
+
+    def take(self, leased: Leased) -> None:
+        """Take over what was leased."""
+        for endpoint_id, endpoint in leased.endpoints.items():
+            self._lanes[endpoint_id].endpoint = endpoint
+        got = dict.fromkeys(leased.wanted.rooms, 0)
+        for delivery, event in leased.work:
+            got[delivery.endpoint_id] += 1
+            if event is None:
+                self._leased -= 1
+            else:
+                lane = self._lanes[delivery.endpoint_id]
+                lane.waiting.append((delivery, event))
+                self._enqueue(lane)
+        now = time.monotonic()
+        for endpoint_id, room in leased.wanted.rooms.items():
+            lane = self._lanes[endpoint_id]
+            lane.asked = False
+            self._leased -= room - got[endpoint_id]
+            if got[endpoint_id] == room:
+                lane.due_at = min(lane.due_at, now)  # there may be more
+            if self._holds(lane.endpoint.shard, now):
+                self._consider(lane)
+            else:
+                self._return_waiting(lane)
+        self._pump()
+
+    def take_none(self, wanted: Wanted) -> None:
+        """Note that leases could not be asked for."""
+        now = time.monotonic()
+        for endpoint_id, room in wanted.rooms.items():
+            lane = self._lanes[endpoint_id]
+            lane.asked = False
+            lane.due_at = min(lane.due_at, now)
+            self._leased -= room
+            self._consider(lane)
+
+    def drop(self, shards: Iterable[int]) -> None:
+        """Let shards go: nothing more of theirs is started, what waits is given back."""
+        gone = set(shards)
+        for shard in gone:
+            if shard in self._ready:
+                for lane in self._ready.pop(shard):
+                    lane.ready = False
+                    self._ready_lanes -= 1
+                self._turns.remove(shard)
+        for lane in [lane for lane in self._lanes.values() if lane.endpoint.shard in gone]:
+            lane.due_at = NEVER
+            self._return_waiting(lane)
+            if not lane.in_flight and not lane.asked:
+                del self._lanes[lane.endpoint.id]
+
+    def busy_with(self, shards: set[int]) -> bool:
+        """Tell whether anything of these shards is under way."""
+        return any(
+            lane.endpoint.shard in shards and (lane.in_flight or lane.waiting or lane.asked)
+            for lane in self._lanes.values()
+        )
+
+    def shut(self, endpoint_id: str) -> None:
+        """Start nothing more for an endpoint that was disabled."""
+        lane = self._lanes.get(endpoint_id)
+        if lane is not None:
+            lane.due_at = NEVER
+            self._return_waiting(lane)
+
+    def resume(self) -> None:
+        """Go on, where `may_start` or `holds` has said no before."""
+        self._pump()
+        self.on_room()
+
+    async def drain(self, grace_seconds: float) -> list[Delivery]:
+        """Start nothing more, wait for what is under way, and give what came to nothing.
+
+        What has no answer after `grace_seconds` is broken off.
+        """
+        self._stopping = True
+        unsent = [item[0] for lane in self._lanes.values() for item in lane.waiting]
+        for lane in self._lanes.values():
+            lane.waiting.clear()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        tasks = set(self._tasks)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=grace_seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        return unsent
+
+    def _room(self, lane: Lane, now: float) -> int:
+        """Say how many deliveries may be leased for a lane now."""
+        limit = self._limit(lane)
+        ahead = limit if lane.average_seconds < QUICK_SECONDS else 0
+        room = limit + ahead - lane.in_flight - len(lane.waiting)
+        rate = lane.endpoint.rate_per_second
+        if rate is not None and room > 0:
+            coming = lane.refill(now) + rate * RATE_AHEAD_SECONDS - len(lane.waiting)
+            if coming < 1:
+                self._set_alarm(lane, now + (1 - coming) / rate)
+            room = min(room, int(coming))
+        return room
+
+    def _limit(self, lane: Lane) -> int:
+        """Say how many POSTs of a lane may be under way.
+
+        Never more than its share of the slots, with one share left over: so endpoints that hang
+        cannot take them all, however many they are and whatever they are allowed.
+        """
+        others = self._busy_lanes - (lane.in_flight > 0)
+        return max(1, min(lane.endpoint.max_in_flight, self._slots // (others + 2)))
+
+    def _consider(self, lane: Lane) -> None:
+        """Put a lane among those to lease for, if it has work due and room for it."""
+        if lane.ready or lane.asked or self._stopping or lane.due_at == NEVER:
+            return
+        now = time.monotonic()
+        if lane.due_at > now:
+            self._set_alarm(lane, lane.due_at)
+            return
+        room = self._room(lane, now)
+        # While some wait to be sent, room is gathered: few large statements beat many small ones.
+        if room > 0 and (not lane.waiting or room >= self._limit(lane) // 2):
+            lane.ready = True
+            self._ready_lanes += 1
+            shard = lane.endpoint.shard
+            if shard not in self._ready:
+                self._ready[shard] = deque()
+                self._turns.append(shard)
+            self._ready[shard].append(lane)
+            self.on_room()
+
+    def _enqueue(self, lane: Lane) -> None:
+        if not lane.queued and lane.waiting:
+            lane.queued = True
+            self._queue.append(lane)
+
+    def _pump(self) -> None:
+        """Start what may start now, one of each lane in turn."""
+        now = time.monotonic()
+        while self._queue and self._in_flight < self._slots and not self._stopping:
+            if not self._may_start():
+                return
+            lane = self._queue.popleft()
+            lane.queued = False
+            if not lane.waiting or lane.in_flight >= self._limit(lane):
+                continue  # whatever ends in this lane queues it again
+            if not self._holds(lane.endpoint.shard, now):
+                self._return_waiting(lane)
+                continue
+            if lane.refill(now) < 1:
+                self._set_alarm(
+                    lane, now + (1 - lane.tokens) / (lane.endpoint.rate_per_second or 1)
+                )
+                continue
+            delivery, event = lane.waiting.popleft()
+            self._enqueue(lane)
+            if now > delivery.leased_at_monotonic + self._lease.margin_seconds / 2:
+                self._leased -= 1
+                self._give_back([delivery])  # its answer might come after the lease has ended
+                self._consider(lane)
+                continue
+            self._start(lane, delivery, event)
+
+    def _start(self, lane: Lane, delivery: Delivery, event: Event) -> None:
+        if lane.endpoint.rate_per_second is not None:
+            lane.tokens -= 1
+        lane.in_flight += 1
+        self._busy_lanes += lane.in_flight == 1
+        self._in_flight += 1
+        task = asyncio.create_task(self._run(lane, delivery, event))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, lane: Lane, delivery: Delivery, event: Event) -> None:
+        started_at = time.monotonic()
+        try:
+            await self._send(lane.endpoint, delivery, event)
+        except BaseException:
+            self._give_back([delivery])  # broken off by a stop, or a defect of ours
+            raise
+        finally:
+            seconds = time.monotonic() - started_at
+            lane.average_seconds += SMOOTHING * (seconds - lane.average_seconds)
+            lane.in_flight -= 1
+            self._busy_lanes -= lane.in_flight == 0
+            self._in_flight -= 1
+            self._leased -= 1
+            self._enqueue(lane)
+            self._consider(lane)
+            self._pump()
+            if self._ready_lanes and 2 * self._slots - self._leased >= self._slots // 4:
+                self.on_room()
+
+    def _return_waiting(self, lane: Lane) -> None:
+        if lane.waiting:
+            self._leased -= len(lane.waiting)
+            self._give_back([delivery for delivery, _ in lane.waiting])
+            lane.waiting.clear()
+
+    def _lease_seconds(self, endpoint_id: str) -> float:
+        return self._lanes[endpoint_id].endpoint.timeout_seconds + self._lease.margin_seconds
+
+    def _set_alarm(self, lane: Lane, at: float) -> None:
+        """Look at a lane again at a moment."""
+        if lane.alarm_at <= at:
+            return
+        lane.alarm_at = at
+        heapq.heappush(self._alarms, (at, next(self._numbers), lane))
+        self._arm()
+
+    def _arm(self) -> None:
+        if not self._alarms or self._stopping:
+            return
+        at = self._alarms[0][0]
+        loop = asyncio.get_running_loop()
+        if self._alarm is not None:
+            if self._alarm.when() <= loop.time() + (at - time.monotonic()) + 0.0005:
+                return
+            self._alarm.cancel()
+        self._alarm = loop.call_later(max(0.0, at - time.monotonic()), self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        now = time.monotonic()
+        while self._alarms and self._alarms[0][0] <= now:
+            at, _, lane = heapq.heappop(self._alarms)
+            if at == lane.alarm_at:
+                lane.alarm_at = NEVER
+            self._enqueue(lane)
+            self._consider(lane)
+        self._arm()
+        self._pump()

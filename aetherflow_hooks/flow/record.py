@@ -1,0 +1,190 @@
+"""Record: outcomes to rows, in batches, with back-pressure.
+
+Takes    attempts with their verdicts, one by one.
+Hands on when a delivery is to be tried again, and which endpoints have had enough.
+Holds    every write shows the token of its lease, so a late result changes nothing; what is not
+         written yet is bounded, and at the bound sending stops.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from aetherflow_hooks.config import RecordSettings
+from aetherflow_hooks.db import Database
+from aetherflow_hooks.errors import DatabaseUnavailable
+from aetherflow_hooks.model import (
+    Answered,
+    Attempt,
+    Blocked,
+    DeadReason,
+    Delivered,
+    Delivery,
+    GiveUp,
+    NotReached,
+    RetryIn,
+    TimedOut,
+)
+from aetherflow_hooks.watch.log import LogEvent, log
+
+IDLE_SECONDS = 60.0  # a bound; the next result wakes us
+ERROR_MAX_CHARACTERS = 500
+
+_OUTCOMES = {
+    Answered: "answered",
+    TimedOut: "timed_out",
+    NotReached: "not_reached",
+    Blocked: "blocked",
+}
+
+
+class Record:
+    """Collects attempts and writes them: at once when idle, in growing batches under load."""
+
+    def __init__(
+        self,
+        database: Database,
+        settings: RecordSettings,
+        *,
+        on_retry: Callable[[Delivery, float], None],
+        on_gone: Callable[[str], None],
+        on_room: Callable[[], None],
+    ) -> None:
+        """Tell `on_retry` the seconds until each retry, `on_gone` each endpoint that was disabled.
+
+        `on_room` is called when there is room for results again.
+        """
+        self._database = database
+        self._settings = settings
+        self._on_retry = on_retry
+        self._on_gone = on_gone
+        self._on_room = on_room
+        self._waiting: dict[int, list[Attempt]] = {}  # by shard, the one to be written next first
+        self._busy: set[int] = set()
+        self._count = 0
+        self.wake = asyncio.Event()
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether sending has to stop for the writing to catch up."""
+        return self._count >= self._settings.waiting_max
+
+    @property
+    def waiting(self) -> int:
+        """Results not written yet."""
+        return self._count
+
+    def put(self, attempt: Attempt) -> None:
+        """Take a result, to be written soon."""
+        self._waiting.setdefault(attempt.delivery.shard, []).append(attempt)
+        self._count += 1
+        self.wake.set()
+
+    async def turn(self) -> float:
+        """Write one batch of one shard; tell when to come again, in seconds."""
+        shard = next((shard for shard in self._waiting if shard not in self._busy), None)
+        if shard is None:
+            return IDLE_SECONDS
+        collected = self._waiting.pop(shard)
+        batch = collected[: self._settings.batch_max]
+        rest = collected[self._settings.batch_max :]
+        if rest:
+            self._waiting[shard] = rest
+        self._busy.add(shard)
+        try:
+            await self._write(shard, batch)
+        except DatabaseUnavailable:
+            self._waiting[shard] = batch + self._waiting.get(shard, [])
+            raise
+        finally:
+            self._busy.discard(shard)
+        self._count -= len(batch)
+        self._on_room()
+        return 0.0
+
+    def waits_for(self, shards: set[int]) -> bool:
+        """Tell whether a result of one of these shards is not written yet."""
+        return bool(shards & (self._waiting.keys() | self._busy))
+
+    async def _write(self, shard: int, batch: list[Attempt]) -> None:
+        """Write a batch; where one row of it cannot be written, all the others still are."""
+        try:
+            late = await self._database.rows("record_attempts", shard, *self._columns(batch))
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001  a row that Postgres refuses: a defect of ours
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                await self._write(shard, batch[:middle])
+                await self._write(shard, batch[middle:])
+                return
+            # Its lease runs out, and it is tried again, until its attempts do.
+            log.error(
+                LogEvent.STAGE_FAILED, stage="record", delivery=batch[0].delivery.id, exc_info=error
+            )
+            return
+        if late:
+            log.warning(LogEvent.RECORD_LATE, shard=shard, deliveries=len(late))
+        for attempt in batch:
+            match attempt.verdict:
+                case RetryIn(seconds=seconds):
+                    self._on_retry(attempt.delivery, seconds)
+                case GiveUp(reason=DeadReason.GONE):
+                    await self._disable(attempt.delivery.endpoint_id)
+                case _:
+                    pass
+
+    async def _disable(self, endpoint_id: str) -> None:
+        self._on_gone(endpoint_id)
+        reason = "it answered 410 Gone"
+        if await self._database.value("disable_endpoint", endpoint_id, reason):
+            log.warning(LogEvent.ENDPOINT_DISABLED, endpoint=endpoint_id, reason=reason)
+
+    def _columns(self, batch: list[Attempt]) -> tuple[list[object], ...]:
+        rows = [
+            (
+                attempt.delivery.endpoint_id,
+                attempt.delivery.event_id,
+                attempt.delivery.token,
+                attempt.delivery.attempt,
+                *_verdict(attempt),
+                *self._outcome(attempt),
+                attempt.started_at,
+                attempt.duration_ms,
+                *self._told(attempt),
+            )
+            for attempt in batch
+        ]
+        return tuple(list(column) for column in zip(*rows, strict=True))
+
+    @staticmethod
+    def _outcome(attempt: Attempt) -> tuple[str | None, int | None]:
+        outcome = attempt.outcome
+        if outcome is None:
+            return None, None
+        return _OUTCOMES[type(outcome)], (outcome.status if isinstance(outcome, Answered) else None)
+
+    def _told(self, attempt: Attempt) -> tuple[str | None, bytes | None]:
+        """Give the error in words and the start of the answer, both only where it failed."""
+        if isinstance(attempt.verdict, Delivered):
+            return None, None
+        match attempt.outcome:
+            case Answered(status=status, response=response):
+                return f"answered {status}", response[: self._settings.response_kept_bytes]
+            case TimedOut(seconds=seconds):
+                return f"no answer within {seconds:g} s", None
+            case NotReached(reason=reason) | Blocked(reason=reason):
+                # Postgres keeps neither NUL nor half a surrogate pair
+                clean = reason.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+                return clean[:ERROR_MAX_CHARACTERS], None
+            case None:
+                return None, None
+
+
+def _verdict(attempt: Attempt) -> tuple[str, float, str | None]:
+    match attempt.verdict:
+        case Delivered():
+            return "delivered", 0.0, None
+        case RetryIn(seconds=seconds):
+            return "retry", seconds, None
+        case GiveUp(reason=reason):
+            return "dead", 0.0, reason

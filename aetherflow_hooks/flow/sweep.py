@@ -1,0 +1,102 @@
+"""Sweep: what is past its time.
+
+Takes    the clock of the database.
+Hands on nothing.
+Holds    no event is dropped that has not been fanned out, and no delivery outlives its event
+         unsaid: it is given up first.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection
+
+from aetherflow_hooks.config import Settings
+from aetherflow_hooks.db import Database
+from aetherflow_hooks.watch.log import LogEvent, log
+
+ENGINE_FORGOTTEN_SECONDS = 86_400.0
+
+
+class Sweep:
+    """Makes partitions ahead, drops old ones, and forgets what nobody can ask for any more."""
+
+    def __init__(
+        self, database: Database, settings: Settings, *, shards: Callable[[], Collection[int]]
+    ) -> None:
+        """Work on what `shards` gives at each turn; who holds shard 0 does what is of none."""
+        self._database = database
+        self._settings = settings
+        self._shards = shards
+        self.wake = asyncio.Event()
+
+    async def turn(self) -> float:
+        """Sweep once; tell when to come again, in seconds."""
+        shards = sorted(self._shards())
+        removed = 0
+        for shard in shards:
+            removed += await self._sweep_shard(shard)
+        if 0 in shards:
+            await self.prepare()
+            await self._drop_old_partitions()
+            await self._database.rows("purge_secrets")
+            await self._database.rows("purge_engines", ENGINE_FORGOTTEN_SECONDS)
+        log.debug(LogEvent.SWEEP_DONE, rows=removed)
+        return self._settings.sweep.every_seconds
+
+    async def prepare(self) -> None:
+        """Make sure that emit and record find their partitions, and emit its settings."""
+        settings = self._settings
+        await self._database.rows("make_partitions", settings.sweep.partitions_ahead_days)
+        await self._database.rows(
+            "apply_settings", settings.emit.data_max_bytes, settings.sweep.events_days
+        )
+
+    async def _sweep_shard(self, shard: int) -> int:
+        """Remove what is past its time in one shard; give the number of rows."""
+        sweep = self._settings.sweep
+        removed = await self._repeat("purge_deleted", shard, sweep.batch_max)
+        removed += await self._repeat("purge_dead", shard, sweep.events_days, sweep.batch_max)
+        removed += await self._repeat("purge_keys", shard, sweep.events_days, sweep.batch_max)
+        return removed
+
+    async def _repeat(self, statement: str, *values: object) -> int:
+        """Run a statement that takes a batch until it finds less than one."""
+        removed = 0
+        while True:
+            rows: int = await self._database.value(statement, *values)
+            removed += rows
+            if rows < self._settings.sweep.batch_max:
+                return removed
+
+    async def _drop_old_partitions(self) -> None:
+        """Drop days whose every row is past its retention."""
+        sweep = self._settings.sweep
+        for row in await self._database.rows(
+            "old_partitions", sweep.events_days, sweep.attempts_days
+        ):
+            if row["parent"] == "events":
+                if await self._database.value("outbox_holds", row["ends_at"]):
+                    continue  # they are still to be fanned out; the day stays until they are
+                await self._expire(row["ends_at"])
+            await self._drop(row["parent"], row["name"], detaching=row["detaching"])
+
+    async def _expire(self, moment: object) -> None:
+        """Give up what is undelivered of a day that is about to go, in every shard."""
+        for shard in range(await self._database.value("shards_count")):
+            expired = await self._repeat(
+                "expire_deliveries", shard, moment, self._settings.sweep.batch_max
+            )
+            if expired:
+                log.warning(LogEvent.SWEEP_EXPIRED, shard=shard, deliveries=expired)
+
+    async def _drop(self, parent: str, name: str, *, detaching: bool) -> None:
+        """Detach without stopping anybody who emits, then drop.
+
+        Detaching waits for transactions that use the table; where it was cut short, the next
+        sweep finishes it.
+        """
+        await self._database.execute_alone(
+            f"alter table aetherflow.{parent} detach partition aetherflow.{name} "
+            f"{'finalize' if detaching else 'concurrently'}"
+        )
+        await self._database.execute_alone(f"drop table aetherflow.{name}")
+        log.info(LogEvent.SWEEP_PARTITION, name=name)

@@ -1,0 +1,83 @@
+"""Log events: the closed list of what is written, and how.
+
+The lines go to the standard library's logger `aetherflow_hooks`, so that an application that
+embeds the engine decides over them as over its own; the command line sets up its own handler.
+"""
+
+import logging
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from typing import IO, Any
+
+import orjson
+import structlog
+
+NAME = "aetherflow_hooks"
+
+
+class LogEvent(StrEnum):
+    """Every event that is ever logged."""
+
+    ENGINE_STARTED = "engine.started"  # info: it takes part from now on
+    ENGINE_STOPPING = "engine.stopping"  # info: it takes nothing new and drains
+    ENGINE_STOPPED = "engine.stopped"  # info: everything is handed back
+    ENGINE_SHARDS = "engine.shards"  # info: which shards are this engine's has changed
+    STAGE_FAILED = "stage.failed"  # error: a defect of ours; the stage goes on
+    DATABASE_LOST = "database.lost"  # warning: once per outage
+    DATABASE_BACK = "database.back"  # info
+    EMBEDDED_STARTED = "embedded.started"  # info: which embedded Postgres is in use
+    FANOUT_DONE = "fanout.done"  # debug: events turned into deliveries
+    LEASE_TAKEN = "lease.taken"  # debug: deliveries taken
+    LEASE_RETURNED = "lease.returned"  # debug: deliveries given back unsent
+    POST_DONE = "post.done"  # info: one per attempt
+    RECORD_LATE = "record.late"  # warning: results whose lease was lost changed nothing
+    ENDPOINT_DISABLED = "endpoint.disabled"  # warning: an answer disabled an endpoint
+    SWEEP_PARTITION = "sweep.partition"  # info: a day's partition was dropped
+    SWEEP_EXPIRED = "sweep.expired"  # warning: undelivered work outlived its events
+    SWEEP_DONE = "sweep.done"  # debug: rows removed
+
+
+log = structlog.wrap_logger(
+    logging.getLogger(NAME),
+    processors=[
+        structlog.stdlib.filter_by_level,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ],
+    wrapper_class=structlog.stdlib.BoundLogger,
+    context_class=dict,
+    cache_logger_on_first_use=True,
+)
+
+
+def wants_info() -> bool:
+    """Tell whether lines at info are written; asked before one per attempt is put together."""
+    return logging.getLogger(NAME).isEnabledFor(logging.INFO)
+
+
+def set_up(level: str, form: str, stream: IO[str] = sys.stderr) -> None:
+    """Write our log to `stream`: for a process of our own, not for one that embeds us.
+
+    `form` is "json", "text" or "auto", which is text on a terminal.
+    """
+    as_text = form == "text" or (form == "auto" and stream.isatty())
+    renderer: Callable[..., Any] = (
+        structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=18)
+        if as_text
+        else structlog.processors.JSONRenderer(
+            lambda value, **_: orjson.dumps(value, default=str).decode()
+        )
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+        )
+    )
+    logger = logging.getLogger(NAME)
+    logger.handlers[:] = [handler]
+    logger.setLevel(level.upper())
+    logger.propagate = False
