@@ -1,0 +1,33 @@
+"""The command line: each command reads the settings, calls one thing and prints."""
+
+import sys
+
+import click
+
+from aetherflow_hooks.cli.config import config
+from aetherflow_hooks.cli.delivery import delivery
+from aetherflow_hooks.cli.demo import demo
+from aetherflow_hooks.cli.emit import emit
+from aetherflow_hooks.cli.endpoint import endpoint
+from aetherflow_hooks.cli.run import migrate, run
+from aetherflow_hooks.cli.status import status
+from aetherflow_hooks.errors import HooksError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="aetherflow-hooks", prog_name="aetherflow-hooks")
+def commands() -> None:
+    """Webhook delivery for applications on Postgres."""
+
+
+for command in (demo, run, migrate, endpoint, emit, delivery, status, config):
+    commands.add_command(command)
+
+
+def main() -> None:
+    """Run a command; an error of ours is one clear message and exit code 1."""
+    try:
+        commands(prog_name="aetherflow-hooks")
+    except HooksError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,48 @@
+"""delivery: what is under way, done or dead."""
+
+import click
+
+from aetherflow_hooks.cli.session import as_json, connected, print_rows, with_database
+from aetherflow_hooks.config import Settings
+from aetherflow_hooks.manage.deliveries import ROWS_DEFAULT, ROWS_MAX, list_deliveries
+from aetherflow_hooks.rules.states import State
+
+
+@click.group()
+def delivery() -> None:
+    """Deliveries: one event for one endpoint each."""
+
+
+@delivery.command("list")
+@click.option("--state", type=click.Choice([str(state) for state in State]), help="Only these.")
+@click.option("--endpoint", "endpoint_id", help="Only this endpoint's.")
+@click.option("--event", "event_id", help="Only this event's.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, ROWS_MAX),
+    default=ROWS_DEFAULT,
+    show_default=True,
+    help="At most so many.",
+)
+@as_json
+@connected
+def list_(
+    settings: Settings,
+    state: str | None,
+    endpoint_id: str | None,
+    event_id: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List deliveries, those of the newest events first."""
+    rows = with_database(
+        settings,
+        lambda db, _: list_deliveries(
+            db,
+            state=State(state) if state else None,
+            endpoint_id=endpoint_id,
+            event_id=event_id,
+            rows_max=limit,
+        ),
+    )
+    print_rows(rows, ("id", "state", "attempts", "due_at", "reason"), as_json=as_json)

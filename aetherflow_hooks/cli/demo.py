@@ -1,0 +1,58 @@
+"""demo: the main job, before one's eyes."""
+
+import asyncio
+import sys
+
+import click
+
+from aetherflow_hooks.cli.run import stop_on_signals
+from aetherflow_hooks.cli.session import connected, print_rows, reachable
+from aetherflow_hooks.config import Settings
+from aetherflow_hooks.dev.demo import Arrival, Demo
+from aetherflow_hooks.watch import log
+
+COLUMNS = ("event", "id", "signature", "attempt", "ms from commit")
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="End when all have arrived: 0, or 1 if any has not.")
+@connected
+def demo(settings: Settings, once: bool) -> None:
+    """Emit one event of each AetherFlow type, and watch them arrive, signed and verified."""
+    log.set_up("warning", settings.log.form)
+    if not asyncio.run(_demo(settings.model_copy(update={"profile": "development"}), once=once)):
+        click.echo("error: not every event arrived and was verified", err=True)
+        sys.exit(1)
+
+
+async def _demo(settings: Settings, *, once: bool) -> bool:
+    stopping = stop_on_signals()
+    async with reachable(settings) as named, Demo(named) as running:
+        click.echo(f"A receiver listens at {running.url}, an engine delivers. Twelve events:\n")
+        arrivals = await running.emit_all()
+        print_rows([_row(arrival) for arrival in arrivals], COLUMNS, as_json=False)
+        complete = all(arrival.verified for arrival in arrivals)
+        delivered = sum(arrival.verified for arrival in arrivals)
+        click.echo(f"\n{delivered} of {len(arrivals)} delivered and verified.")
+        if once or stopping.is_set():
+            return complete
+        click.echo(
+            "\nEmit more from another terminal:\n"
+            """  aetherflow-hooks emit workflow.completed '{"workflow": {"id": "wf_abc123"}}'\n"""
+            "Ctrl-C ends the demo."
+        )
+        running.on_arrival = lambda arrival: click.echo(
+            f"{arrival.event}  {arrival.id}  {arrival.signature}"
+        )
+        await stopping.wait()
+        return complete
+
+
+def _row(arrival: Arrival) -> dict[str, object]:
+    return {
+        "event": arrival.event,
+        "id": arrival.id,
+        "signature": arrival.signature,
+        "attempt": arrival.attempt,
+        "ms from commit": arrival.took_ms,
+    }

@@ -1,0 +1,53 @@
+"""emit: an event from a shell."""
+
+import sys
+from datetime import datetime
+
+import click
+
+from aetherflow_hooks.cli.session import connected, with_database
+from aetherflow_hooks.config import Settings
+from aetherflow_hooks.db import Database
+from aetherflow_hooks.errors import InputRefused
+from aetherflow_hooks.manage.events import emit_event
+
+
+@click.command()
+@click.argument("event_type", metavar="TYPE")
+@click.argument("data", default="{}", metavar="[JSON or -]")
+@click.option("--tenant", default="", help="The owner of the event.")
+@click.option("--idempotency-key", help="Emit only if no event of this key is there yet.")
+@click.option("--deliver-at", help="Not to be sent before: 2030-01-31T12:00:00Z.")
+@click.option("--expires-at", help="Not to be sent after.")
+@connected
+def emit(
+    settings: Settings,
+    event_type: str,
+    data: str,
+    tenant: str,
+    idempotency_key: str | None,
+    deliver_at: str | None,
+    expires_at: str | None,
+) -> None:
+    """Emit an event and print its id. Data is a JSON object, or - to read it from stdin."""
+    text = sys.stdin.read() if data == "-" else data
+    times = {"deliver_at": _moment(deliver_at), "expires_at": _moment(expires_at)}
+
+    async def work(database: Database, _: Settings) -> str:
+        return await emit_event(
+            database, event_type, text, tenant=tenant, idempotency_key=idempotency_key, **times
+        )
+
+    click.echo(with_database(settings, work))
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputRefused(f"{text!r} is not a time such as 2030-01-31T12:00:00Z") from None
+    if moment.tzinfo is None:
+        raise InputRefused(f"{text!r} has no time zone; a Z at its end stands for UTC")
+    return moment

@@ -1,0 +1,153 @@
+"""endpoint: the URLs that want events."""
+
+from typing import Any
+
+import click
+
+from aetherflow_hooks.cli.session import (
+    as_json,
+    connected,
+    plain,
+    print_json,
+    print_rows,
+    with_database,
+)
+from aetherflow_hooks.config import Settings
+from aetherflow_hooks.db import Database
+from aetherflow_hooks.engine import allowed_networks
+from aetherflow_hooks.errors import InputRefused
+from aetherflow_hooks.manage import endpoints
+from aetherflow_hooks.model import EndpointState
+
+SHORT = ("id", "state", "events", "tenant", "url")
+
+
+@click.group()
+def endpoint() -> None:
+    """Endpoints: URLs that want events."""
+
+
+@endpoint.command()
+@click.argument("url")
+@click.option("--events", default="*", help="Patterns, parted by commas: user.*,billing.updated.")
+@click.option("--tenant", default="", help="The owner; it gets events of the same tenant only.")
+@click.option("--description", default="", help="For people.")
+@click.option("--secret", help="A secret of your own, in place of a new one.")
+@click.option("--rate", type=float, help="POSTs per second.")
+@click.option("--burst", type=int, default=1, show_default=True, help="POSTs at once after a rest.")
+@click.option("--max-in-flight", type=int, help="POSTs under way at once.")
+@click.option("--timeout", type=float, help="Seconds for a whole attempt.")
+@click.option("--retries", help="The pause before each retry in seconds: 10,60,600. '' for none.")
+@as_json
+@connected
+def add(
+    settings: Settings,
+    as_json: bool,
+    events: str,
+    rate: float | None,
+    timeout: float | None,
+    retries: str | None,
+    **given: Any,
+) -> None:
+    """Register URL; print its id and, this once, its secret."""
+    new = endpoints.NewEndpoint(
+        events=[pattern.strip() for pattern in events.split(",")],
+        rate_per_second=rate,
+        timeout_seconds=timeout,
+        retry_schedule_seconds=_pauses(retries),
+        **given,
+    )
+
+    async def work(database: Database, named: Settings) -> dict[str, Any]:
+        return await endpoints.add_endpoint(
+            database, new, settings=named, allowed=allowed_networks(named)
+        )
+
+    added = with_database(settings, work)
+    if as_json:
+        print_json(added)
+    else:
+        click.echo(f"id      {added['id']}")
+        click.echo(f"secret  {added['secret']}")
+        click.echo("Keep the secret: it is not shown again.", err=True)
+
+
+@endpoint.command("list")
+@click.option("--tenant", help="Only this tenant's.")
+@as_json
+@connected
+def list_(settings: Settings, tenant: str | None, as_json: bool) -> None:
+    """List endpoints."""
+    rows = with_database(settings, lambda db, _: endpoints.list_endpoints(db, tenant=tenant))
+    print_rows(rows, SHORT, as_json=as_json)
+
+
+@endpoint.command()
+@click.argument("endpoint_id", metavar="ID")
+@as_json
+@connected
+def show(settings: Settings, endpoint_id: str, as_json: bool) -> None:
+    """Print all that is known of an endpoint, but for its secret."""
+    found = with_database(settings, lambda db, _: endpoints.show_endpoint(db, endpoint_id))
+    if as_json:
+        print_json(found)
+        return
+    for name, value in found.items():
+        click.echo(f"{name:<24}{'(the setting)' if value is None else plain(value)}")
+
+
+@endpoint.command()
+@click.argument("endpoint_id", metavar="ID")
+@connected
+def delete(settings: Settings, endpoint_id: str) -> None:
+    """Delete an endpoint; nothing more is sent to it."""
+    with_database(settings, lambda db, _: endpoints.delete_endpoint(db, endpoint_id))
+    click.echo(f"{endpoint_id} deleted")
+
+
+@endpoint.command("rotate-secret")
+@click.argument("endpoint_id", metavar="ID")
+@click.option("--secret", help="A secret of your own, in place of a new one.")
+@click.option(
+    "--overlap",
+    type=float,
+    default=endpoints.OVERLAP_SECONDS_DEFAULT,
+    show_default=True,
+    help="Seconds for which the old secret signs along.",
+)
+@connected
+def rotate_secret(settings: Settings, endpoint_id: str, secret: str | None, overlap: float) -> None:
+    """Give an endpoint a new secret, and print it this once."""
+    new = with_database(
+        settings,
+        lambda db, _: endpoints.rotate_secret(
+            db, endpoint_id, secret=secret, overlap_seconds=overlap
+        ),
+    )
+    click.echo(f"secret  {new}")
+
+
+def _state_command(name: str, state: EndpointState, text: str) -> None:
+    @endpoint.command(name, help=text)
+    @click.argument("endpoint_id", metavar="ID")
+    @connected
+    def command(settings: Settings, endpoint_id: str) -> None:
+        with_database(settings, lambda db, _: endpoints.set_endpoint_state(db, endpoint_id, state))
+        click.echo(f"{endpoint_id} {state}")
+
+
+_state_command("pause", EndpointState.PAUSED, "Let events wait until `resume`.")
+_state_command("resume", EndpointState.ACTIVE, "Send what waits, and what comes.")
+_state_command("disable", EndpointState.DISABLED, "Take no events; what waits stays.")
+_state_command("enable", EndpointState.ACTIVE, "Take events again.")
+
+
+def _pauses(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(pause) for pause in text.split(",") if pause.strip()]
+    except ValueError:
+        raise InputRefused(
+            f"--retries {text!r} is not a list of seconds such as 10,60,600"
+        ) from None

@@ -1,0 +1,52 @@
+"""run and migrate: the daemon, and its schema."""
+
+import asyncio
+import signal
+
+import click
+
+from aetherflow_hooks.cli.session import connected, reachable
+from aetherflow_hooks.config import Settings
+from aetherflow_hooks.db import migrate as migrate_database
+from aetherflow_hooks.engine import start_engine
+
+
+@click.command()
+@connected
+def run(settings: Settings) -> None:
+    """Deliver until SIGTERM or Ctrl-C, which drain; a second one ends at once."""
+    asyncio.run(_run(settings))
+
+
+async def _run(settings: Settings) -> None:
+    stopping = stop_on_signals()
+    async with reachable(settings) as named, start_engine(named):
+        await stopping.wait()
+
+
+def stop_on_signals() -> asyncio.Event:
+    """Give an event that SIGTERM and Ctrl-C set; the next such signal does what it always does."""
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+
+    def stop() -> None:
+        stopping.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    return stopping
+
+
+@click.command()
+@connected
+def migrate(settings: Settings) -> None:
+    """Create or upgrade the schema; safe to run at once from several places."""
+    for name in asyncio.run(_migrate(settings)) or ["nothing to do"]:
+        click.echo(name)
+
+
+async def _migrate(settings: Settings) -> list[str]:
+    async with reachable(settings) as named:
+        return await migrate_database(named)

@@ -1,0 +1,107 @@
+"""What all commands share: where the database is, and how rows are printed."""
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+import tabulate
+
+from aetherflow_hooks.config import Settings, load
+from aetherflow_hooks.db import Database, check_schema, migrate
+from aetherflow_hooks.dev.embedded import EmbeddedPostgres
+from aetherflow_hooks.watch import log
+
+Command = Callable[..., Any]
+
+
+def connected(command: Command) -> Command:
+    """Give a command `--dsn` and `--config`, which reach it as `settings`."""
+
+    @click.option("--dsn", help="Which Postgres; the embedded one where nothing names any.")
+    @click.option(
+        "--config",
+        "file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="A settings file; `config show` tells what may stand in it.",
+    )
+    @functools.wraps(command)
+    def wrapper(*args: Any, dsn: str | None, file: Path | None, **kwargs: Any) -> Any:
+        settings = load(file, given={"database": {"dsn": dsn}} if dsn else None)
+        log.set_up(settings.log.level, settings.log.form)
+        return command(*args, settings=settings, **kwargs)
+
+    return wrapper
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+
+
+@asynccontextmanager
+async def reachable(settings: Settings) -> AsyncIterator[Settings]:
+    """Give settings that name a Postgres, with the embedded one running where they named none.
+
+    The embedded one is always migrated, since nobody else is there to do it.
+    """
+    if settings.database.dsn:
+        yield settings
+        return
+    async with EmbeddedPostgres() as server:
+        settings = settings.with_dsn(server.dsn())
+        log.log.debug(log.LogEvent.EMBEDDED_STARTED, dsn=server.dsn())
+        await migrate(settings)
+        yield settings
+
+
+@asynccontextmanager
+async def database_of(settings: Settings) -> AsyncIterator[tuple[Database, Settings]]:
+    """Open a database that fits this program."""
+    async with reachable(settings) as named:
+        await check_schema(named.database)
+        async with Database(named.database) as database:
+            yield database, named
+
+
+def with_database(settings: Settings, work: Callable[[Database, Settings], Awaitable[Any]]) -> Any:
+    """Run `work` on the database of the settings, to its end."""
+
+    async def run() -> Any:
+        async with database_of(settings) as (database, named):
+            return await work(database, named)
+
+    return asyncio.run(run())
+
+
+def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
+    """Print rows: all they hold as JSON, or some columns as a table."""
+    if as_json:
+        print_json(rows)
+        return
+    table = [[plain(row[column]) for column in columns] for row in rows]
+    click.echo(tabulate.tabulate(table, headers=columns, disable_numparse=True))
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, indented."""
+    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode())
+
+
+def plain(value: Any) -> str:
+    """Make a value fit for a terminal: no control character of it gets through."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(plain(item) for item in value)
+    text = str(value)
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )

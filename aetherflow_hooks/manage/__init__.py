@@ -1,0 +1,1 @@
+"""What the command line (and later the API and the dashboard) can do: one function per action."""

@@ -1,0 +1,166 @@
+"""Endpoints: add, list, change, delete."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aetherflow_hooks.config import Settings
+from aetherflow_hooks.db import Database
+from aetherflow_hooks.errors import InputRefused, NotFound
+from aetherflow_hooks.model import EndpointState
+from aetherflow_hooks.rules.addresses import Allowed, check_url
+from aetherflow_hooks.rules.signing import NEW_KEY_BYTES, check_secret, new_secret
+from aetherflow_hooks.rules.topics import is_pattern
+
+ID_BYTES = 6
+PATTERNS_MAX = 100
+RATE_MAX = 100_000.0
+IN_FLIGHT_MAX = 10_000
+TIMEOUT_SECONDS = (0.1, 300.0)
+RETRIES_MAX = 50
+RETRY_PAUSE_SECONDS_MAX = 30 * 86_400.0
+OVERLAP_SECONDS_DEFAULT = 86_400.0
+OVERLAP_SECONDS_MAX = 30 * 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEndpoint:
+    """What an endpoint is asked to be. None stands for the setting."""
+
+    url: str
+    events: Sequence[str] = ("*",)
+    tenant: str = ""
+    description: str = ""
+    secret: str | None = field(default=None, repr=False)
+    rate_per_second: float | None = None
+    burst: int = 1
+    max_in_flight: int | None = None
+    timeout_seconds: float | None = None
+    retry_schedule_seconds: Sequence[float] | None = None
+
+
+async def add_endpoint(
+    database: Database, new: NewEndpoint, *, settings: Settings, allowed: Sequence[Allowed]
+) -> dict[str, Any]:
+    """Register an endpoint; give it as `show_endpoint` does, and this once with its `secret`.
+
+    Events that were emitted before are not sent to it.
+
+    Raises:
+        InputRefused: a value breaks a rule; the message says which.
+    """
+    _check(new)
+    check_url(new.url, https_only=settings.profile == "production", allowed=allowed)
+    secret = _new_secret() if new.secret is None else check_secret(new.secret)
+    endpoint_id = f"ep_{secrets.token_hex(ID_BYTES)}"
+    await database.value(
+        "add_endpoint",
+        endpoint_id,
+        new.tenant,
+        new.url,
+        new.description,
+        new.rate_per_second,
+        new.burst,
+        new.max_in_flight,
+        new.timeout_seconds,
+        new.retry_schedule_seconds,
+        secret,
+        list(new.events),
+    )
+    return {**await show_endpoint(database, endpoint_id), "secret": secret}
+
+
+async def list_endpoints(database: Database, *, tenant: str | None = None) -> list[dict[str, Any]]:
+    """List endpoints, of one tenant or of all, in the order of their making."""
+    return [dict(row) for row in await database.rows("list_endpoints", tenant, None)]
+
+
+async def show_endpoint(database: Database, endpoint_id: str) -> dict[str, Any]:
+    """Give one endpoint, without its secret.
+
+    Raises:
+        NotFound: there is none of this id.
+    """
+    rows = await database.rows("list_endpoints", None, endpoint_id)
+    if not rows:
+        raise NotFound("endpoint", endpoint_id)
+    return dict(rows[0])
+
+
+async def set_endpoint_state(database: Database, endpoint_id: str, state: EndpointState) -> None:
+    """Make an endpoint active, paused or disabled. What waits for it stays.
+
+    Raises:
+        NotFound: there is none of this id.
+    """
+    if await database.value("set_endpoint_state", endpoint_id, state) is None:
+        raise NotFound("endpoint", endpoint_id)
+    await database.value("wake", "endpoints")
+
+
+async def delete_endpoint(database: Database, endpoint_id: str) -> None:
+    """Delete an endpoint. Nothing more is sent to it; its attempts stay listed.
+
+    Raises:
+        NotFound: there is none of this id.
+    """
+    if await database.value("delete_endpoint", endpoint_id) is None:
+        raise NotFound("endpoint", endpoint_id)
+
+
+async def rotate_secret(
+    database: Database,
+    endpoint_id: str,
+    *,
+    secret: str | None = None,
+    overlap_seconds: float = OVERLAP_SECONDS_DEFAULT,
+) -> str:
+    """Give an endpoint a new secret and return it, this once.
+
+    `X-AetherFlow-Signature` is made with it at once; `webhook-signature` carries the old one's
+    signature too for `overlap_seconds`.
+
+    Raises:
+        NotFound: there is no such endpoint.
+        InputRefused: `secret` breaks a rule, or the overlap is not 0 to 30 days.
+    """
+    _in_range("the overlap", overlap_seconds, 0, OVERLAP_SECONDS_MAX)
+    new = _new_secret() if secret is None else check_secret(secret)
+    if await database.value("rotate_secret", endpoint_id, new, overlap_seconds) is None:
+        raise NotFound("endpoint", endpoint_id)
+    return new
+
+
+def _new_secret() -> str:
+    return new_secret(secrets.token_bytes(NEW_KEY_BYTES))
+
+
+def _check(new: NewEndpoint) -> None:
+    if not 1 <= len(new.events) <= PATTERNS_MAX:
+        raise InputRefused(f"an endpoint wants 1 to {PATTERNS_MAX} patterns of events")
+    for pattern in new.events:
+        if not is_pattern(pattern):
+            raise InputRefused(
+                f"{pattern!r} chooses no events: write *, a type such as user.joined, or user.*"
+            )
+    for name, text in (("tenant", new.tenant), ("description", new.description)):
+        if len(text) > 256 or not text.isprintable():  # noqa: PLR2004
+            raise InputRefused(f"the {name} is at most 256 printable characters")
+    numbers = [
+        ("the rate", new.rate_per_second, 0.001, RATE_MAX),
+        ("the burst", new.burst, 1, IN_FLIGHT_MAX),
+        ("max-in-flight", new.max_in_flight, 1, IN_FLIGHT_MAX),
+        ("the timeout", new.timeout_seconds, *TIMEOUT_SECONDS),
+        ("the number of retries", len(new.retry_schedule_seconds or ()), 0, RETRIES_MAX),
+    ]
+    pauses = new.retry_schedule_seconds or ()
+    numbers += [("a pause before a retry", pause, 0, RETRY_PAUSE_SECONDS_MAX) for pause in pauses]
+    for what, value, low, high in numbers:
+        if value is not None:
+            _in_range(what, value, low, high)
+
+
+def _in_range(what: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise InputRefused(f"{what} is {value:g}, and must be {low:g} to {high:g}")
