@@ -1,0 +1,1 @@
+"""For development: a private Postgres, receivers, loads."""
