@@ -98,7 +98,6 @@ class Engine:
             self._database,
             settings.record,
             on_retry=self._retry,
-            on_gone=self._pace.shut,
             on_room=self._pace.resume,
         )
         self._sweep = Sweep(self._database, settings, shards=self._shards.held)
@@ -147,9 +146,10 @@ class Engine:
             asyncio.create_task(self._keep(name, turn, wake), name=f"aetherflow_hooks {name}")
             for name, turn, wake in loops
         ]
-        self._tasks.append(
-            asyncio.create_task(self._listener.run(), name="aetherflow_hooks listen")
-        )
+        self._tasks += [
+            asyncio.create_task(self._listener.run(), name="aetherflow_hooks listen"),
+            asyncio.create_task(self._guard(), name="aetherflow_hooks guard"),
+        ]
         log.info(
             LogEvent.ENGINE_STARTED,
             engine=self.id,
@@ -167,8 +167,7 @@ class Engine:
         self._draining.set()
         log.info(LogEvent.ENGINE_STOPPING, in_flight=self._pace.in_flight)
         try:
-            unsent = await self._pace.drain(self._settings.engine.grace_seconds)
-            self._returned += unsent
+            await self._pace.drain(self._settings.engine.grace_seconds)
             async with asyncio.timeout(STOP_SECONDS):
                 await self._write_rest()
                 await self._shards.sign_off()
@@ -206,7 +205,7 @@ class Engine:
         for delivery, event in leased.work:
             if event is None:
                 verdict = GiveUp(DeadReason.EXPIRED)
-                self._record.put(Attempt(delivery, None, verdict, delivery.leased_at, 0))
+                self._record.put(Attempt(delivery, None, verdict, delivery.leased_at, 0, "", ""))
         self._pace.take(leased)
 
     async def _attempt(self, endpoint: Endpoint, delivery: Delivery, event: Event) -> None:
@@ -228,7 +227,13 @@ class Engine:
             retry_after_max_seconds=retry.retry_after_max_seconds,
         )
         started_at = delivery.leased_at + timedelta(seconds=began - delivery.leased_at_monotonic)
-        self._record.put(Attempt(delivery, outcome, verdict, started_at, duration_ms))
+        if verdict == GiveUp(DeadReason.GONE):
+            self._pace.shut(endpoint.id)
+        self._record.put(
+            Attempt(
+                delivery, outcome, verdict, started_at, duration_ms, event.type, endpoint.tenant
+            )
+        )
         if wants_info():
             _log_attempt(endpoint, delivery, event, outcome, verdict, duration_ms)
 
@@ -244,12 +249,9 @@ class Engine:
         self._returning.set()
 
     async def _return_turn(self) -> float:
-        returned, self._returned = self._returned, []
-        try:
-            await self._lease.give_back(returned)
-        except DatabaseUnavailable:
-            self._returned += returned
-            raise
+        returned = list(self._returned)
+        await self._lease.give_back(returned)
+        del self._returned[: len(returned)]  # not before it is done: a stop waits for that
         now = time.monotonic()
         for delivery in returned:
             endpoint = self._pace.known(delivery.endpoint_id)
@@ -360,16 +362,28 @@ class Engine:
 
     async def _write_rest(self) -> None:
         """Wait until every result is written and every unused lease ended."""
-        while self._record.waiting or self._returned:
+        while self._pace.leased or self._record.waiting or self._returned:
+            self._lease.wake.set()
             self._record.wake.set()
             self._returning.set()
             await asyncio.sleep(0.01)
 
+    async def _guard(self) -> None:
+        """End everything when the loop ends without `stop()` having been called."""
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            if not self._draining.is_set():
+                self._draining.set()
+                await self._end()
+
     async def _end(self) -> None:
         """End every task and connection, whatever state they are in."""
-        for task in self._tasks:
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._pace.drain(0)
         await self._post.close()
         await self._database.close()
 

@@ -161,6 +161,8 @@ class Attempt(NamedTuple):
     verdict: Verdict
     started_at: datetime  # by the database's clock
     duration_ms: int
+    event_type: str
+    tenant: str
 
 
 def delivery_id(event_id: str, endpoint_id: str) -> str:

@@ -6,7 +6,7 @@ Holds    rolled back, it never happened; committed, it is never lost.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -68,9 +68,17 @@ def _text(data: Mapping[str, Any] | str | bytes) -> str:
         if isinstance(data, bytes):
             return data.decode()
         try:
-            return orjson.dumps(data).decode()
+            text = orjson.dumps(data).decode()
         except TypeError:
-            # orjson stops at 64 bits; integers may be longer
-            return json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            return _plain_json(data)  # integers beyond 64 bits, where orjson stops
+        if "null" in text:
+            _plain_json(data, default=str)  # orjson makes null of NaN, which nobody means
     except (TypeError, ValueError, RecursionError) as error:
         raise InputRefused(f"data cannot be written as JSON: {error}") from error
+    return text
+
+
+def _plain_json(data: Mapping[str, Any], default: Callable[[Any], str] | None = None) -> str:
+    return json.dumps(
+        data, ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=default
+    )

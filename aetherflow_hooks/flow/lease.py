@@ -16,9 +16,11 @@ from typing import NamedTuple
 
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database, Row
+from aetherflow_hooks.errors import DatabaseUnavailable
 from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Secret, Wanted
 from aetherflow_hooks.watch.log import LogEvent, log
 
+DOUBTFUL_ROWS_MAX = 10_000  # of an endpoint's first rows: more than are ever on lease at once
 IDLE_SECONDS = 1.0  # a bound; pace wakes us when it wants something
 
 
@@ -52,11 +54,13 @@ class Lease:
         self._known = known
         self._hand_on = hand_on
         self._hand_back = hand_back
+        self._doubtful: list[tuple[Wanted, int]] = []  # with the token that was used
         self._events = _Events(settings.lease.bodies_max_bytes)
         self.wake = asyncio.Event()
 
     async def turn(self) -> float:
         """Take what is wanted of one shard; tell when to come again, in seconds."""
+        await self._resolve_doubts()
         wanted = self._wanted()
         if wanted is None:
             return IDLE_SECONDS
@@ -102,14 +106,18 @@ class Lease:
     async def _take(self, wanted: Wanted) -> Leased:
         token = random.getrandbits(63)
         asked_at = time.monotonic()
-        rows = await self._database.rows(
-            "lease_deliveries",
-            wanted.shard,
-            list(wanted.rooms),
-            list(wanted.rooms.values()),
-            [wanted.lease_seconds[endpoint_id] for endpoint_id in wanted.rooms],
-            token,
-        )
+        try:
+            rows = await self._database.rows(
+                "lease_deliveries",
+                wanted.shard,
+                list(wanted.rooms),
+                list(wanted.rooms.values()),
+                [wanted.lease_seconds[endpoint_id] for endpoint_id in wanted.rooms],
+                token,
+            )
+        except DatabaseUnavailable:
+            self._doubtful.append((wanted, token))
+            raise
         deliveries = [
             Delivery(
                 shard=wanted.shard,
@@ -128,14 +136,25 @@ class Lease:
         try:
             endpoints = await self.load(stale) if stale else {}
             events = await self._fetch(deliveries)
-        except BaseException:
-            # They are ours but cannot be sent; without this they would wait for the lease's end.
-            await self.give_back(deliveries)
+        except DatabaseUnavailable:
+            self._doubtful.append((wanted, token))  # ours, but they cannot be sent
             raise
         log.debug(LogEvent.LEASE_TAKEN, shard=wanted.shard, deliveries=len(deliveries))
         deliveries.sort(key=lambda delivery: delivery.event_id)  # the order of an UPDATE is none
         work = [(delivery, events.get(delivery.event_id)) for delivery in deliveries]
         return Leased(wanted, work, endpoints)
+
+    async def _resolve_doubts(self) -> None:
+        """End leases that we may hold without knowing what of.
+
+        Without this they would wait for the lease's end after every lost connection.
+        """
+        while self._doubtful:
+            wanted, token = self._doubtful[0]
+            await self._database.rows(
+                "return_doubtful", wanted.shard, list(wanted.rooms), token, DOUBTFUL_ROWS_MAX
+            )
+            self._doubtful.pop(0)
 
     async def _fetch(self, deliveries: Sequence[Delivery]) -> dict[str, Event]:
         """Give the events of deliveries, read once however many endpoints want them."""

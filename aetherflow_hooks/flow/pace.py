@@ -37,6 +37,7 @@ class Lane:
     alarm_at: float = NEVER  # when it is looked at again
     asked: bool = False  # a statement that takes leases for it is under way
     ready: bool = False  # among those to ask the database for
+    is_shut: bool = False  # it has said that it is gone
     queued: bool = False  # among those that may start a POST
     average_seconds: float = 0.0
     tokens: float = 1.0
@@ -93,6 +94,11 @@ class Pace:
         self.on_room: Callable[[], None] = lambda: None  # called when leases are wanted
 
     @property
+    def leased(self) -> int:
+        """Deliveries on lease, or being asked for."""
+        return self._leased
+
+    @property
     def in_flight(self) -> int:
         """POSTs under way."""
         return self._in_flight
@@ -108,7 +114,7 @@ class Pace:
         if lane is None:
             lane = self._lanes[endpoint.id] = Lane(endpoint, tokens_at=time.monotonic())
         elif endpoint.version > lane.endpoint.version:
-            lane.endpoint = endpoint
+            self._replace(lane, endpoint)
         lane.due_at = min(lane.due_at, due_at)
         self._consider(lane)
 
@@ -148,7 +154,7 @@ class Pace:
     def take(self, leased: Leased) -> None:
         """Take over what was leased."""
         for endpoint_id, endpoint in leased.endpoints.items():
-            self._lanes[endpoint_id].endpoint = endpoint
+            self._replace(self._lanes[endpoint_id], endpoint)
         got = dict.fromkeys(leased.wanted.rooms, 0)
         for delivery, event in leased.work:
             got[delivery.endpoint_id] += 1
@@ -165,10 +171,10 @@ class Pace:
             self._leased -= room - got[endpoint_id]
             if got[endpoint_id] == room:
                 lane.due_at = min(lane.due_at, now)  # there may be more
-            if self._holds(lane.endpoint.shard, now):
-                self._consider(lane)
-            else:
+            if lane.is_shut or self._stopping or not self._holds(lane.endpoint.shard, now):
                 self._return_waiting(lane)
+            else:
+                self._consider(lane)
         self._pump()
 
     def take_none(self, wanted: Wanted) -> None:
@@ -204,10 +210,10 @@ class Pace:
         )
 
     def shut(self, endpoint_id: str) -> None:
-        """Start nothing more for an endpoint that was disabled."""
+        """Start nothing more for an endpoint until somebody has changed it."""
         lane = self._lanes.get(endpoint_id)
         if lane is not None:
-            lane.due_at = NEVER
+            lane.is_shut = True
             self._return_waiting(lane)
 
     def resume(self) -> None:
@@ -215,15 +221,14 @@ class Pace:
         self._pump()
         self.on_room()
 
-    async def drain(self, grace_seconds: float) -> list[Delivery]:
-        """Start nothing more, wait for what is under way, and give what came to nothing.
+    async def drain(self, grace_seconds: float) -> None:
+        """Start nothing more, give back what waits, and wait for what is under way.
 
-        What has no answer after `grace_seconds` is broken off.
+        What has no answer after `grace_seconds` is broken off and given back too.
         """
         self._stopping = True
-        unsent = [item[0] for lane in self._lanes.values() for item in lane.waiting]
         for lane in self._lanes.values():
-            lane.waiting.clear()
+            self._return_waiting(lane)
         if self._alarm is not None:
             self._alarm.cancel()
         tasks = set(self._tasks)
@@ -232,7 +237,6 @@ class Pace:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        return unsent
 
     def _room(self, lane: Lane, now: float) -> int:
         """Say how many deliveries may be leased for a lane now."""
@@ -258,7 +262,7 @@ class Pace:
 
     def _consider(self, lane: Lane) -> None:
         """Put a lane among those to lease for, if it has work due and room for it."""
-        if lane.ready or lane.asked or self._stopping or lane.due_at == NEVER:
+        if lane.ready or lane.asked or lane.is_shut or self._stopping or lane.due_at == NEVER:
             return
         now = time.monotonic()
         if lane.due_at > now:
@@ -337,6 +341,11 @@ class Pace:
             self._pump()
             if self._ready_lanes and 2 * self._slots - self._leased >= self._slots // 4:
                 self.on_room()
+
+    @staticmethod
+    def _replace(lane: Lane, endpoint: Endpoint) -> None:
+        lane.endpoint = endpoint
+        lane.is_shut = False
 
     def _return_waiting(self, lane: Lane) -> None:
         if lane.waiting:

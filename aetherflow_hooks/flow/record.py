@@ -9,6 +9,8 @@ Holds    every write shows the token of its lease, so a late result changes noth
 import asyncio
 from collections.abc import Callable
 
+import orjson
+
 from aetherflow_hooks.config import RecordSettings
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import DatabaseUnavailable
@@ -24,6 +26,7 @@ from aetherflow_hooks.model import (
     RetryIn,
     TimedOut,
 )
+from aetherflow_hooks.rules.topics import is_operational
 from aetherflow_hooks.watch.log import LogEvent, log
 
 IDLE_SECONDS = 60.0  # a bound; the next result wakes us
@@ -46,17 +49,12 @@ class Record:
         settings: RecordSettings,
         *,
         on_retry: Callable[[Delivery, float], None],
-        on_gone: Callable[[str], None],
         on_room: Callable[[], None],
     ) -> None:
-        """Tell `on_retry` the seconds until each retry, `on_gone` each endpoint that was disabled.
-
-        `on_room` is called when there is room for results again.
-        """
+        """Tell `on_retry` the seconds until each retry, `on_room` that more results have room."""
         self._database = database
         self._settings = settings
         self._on_retry = on_retry
-        self._on_gone = on_gone
         self._on_room = on_room
         self._waiting: dict[int, list[Attempt]] = {}  # by shard, the one to be written next first
         self._busy: set[int] = set()
@@ -108,7 +106,7 @@ class Record:
     async def _write(self, shard: int, batch: list[Attempt]) -> None:
         """Write a batch; where one row of it cannot be written, all the others still are."""
         try:
-            late = await self._database.rows("record_attempts", shard, *self._columns(batch))
+            told = await self._database.rows("record_attempts", shard, *self._columns(batch))
         except DatabaseUnavailable:
             raise
         except Exception as error:  # noqa: BLE001  a row that Postgres refuses: a defect of ours
@@ -122,22 +120,14 @@ class Record:
                 LogEvent.STAGE_FAILED, stage="record", delivery=batch[0].delivery.id, exc_info=error
             )
             return
-        if late:
-            log.warning(LogEvent.RECORD_LATE, shard=shard, deliveries=len(late))
+        for kind, endpoint_id in told:
+            if kind == "late":
+                log.warning(LogEvent.RECORD_LATE, endpoint=endpoint_id)
+            elif kind == "disabled":
+                log.warning(LogEvent.ENDPOINT_DISABLED, endpoint=endpoint_id)
         for attempt in batch:
-            match attempt.verdict:
-                case RetryIn(seconds=seconds):
-                    self._on_retry(attempt.delivery, seconds)
-                case GiveUp(reason=DeadReason.GONE):
-                    await self._disable(attempt.delivery.endpoint_id)
-                case _:
-                    pass
-
-    async def _disable(self, endpoint_id: str) -> None:
-        self._on_gone(endpoint_id)
-        reason = "it answered 410 Gone"
-        if await self._database.value("disable_endpoint", endpoint_id, reason):
-            log.warning(LogEvent.ENDPOINT_DISABLED, endpoint=endpoint_id, reason=reason)
+            if isinstance(attempt.verdict, RetryIn):
+                self._on_retry(attempt.delivery, attempt.verdict.seconds)
 
     def _columns(self, batch: list[Attempt]) -> tuple[list[object], ...]:
         rows = [
@@ -151,6 +141,7 @@ class Record:
                 attempt.started_at,
                 attempt.duration_ms,
                 *self._told(attempt),
+                self._notice(attempt),
             )
             for attempt in batch
         ]
@@ -178,6 +169,22 @@ class Record:
                 return clean[:ERROR_MAX_CHARACTERS], None
             case None:
                 return None, None
+
+    def _notice(self, attempt: Attempt) -> str | None:
+        """Write what operators are told of a delivery that has used up its attempts.
+
+        Nothing of one that was to tell them something: they would be told of that for ever.
+        """
+        if attempt.verdict != GiveUp(DeadReason.EXHAUSTED) or is_operational(attempt.event_type):
+            return None
+        delivery = attempt.delivery
+        data = {
+            "delivery": {"id": delivery.id, "attempts": delivery.attempt},
+            "endpoint": {"id": delivery.endpoint_id, "tenant": attempt.tenant},
+            "event": {"id": delivery.event_id, "type": attempt.event_type},
+            "error": self._told(attempt)[0],
+        }
+        return orjson.dumps(data).decode()
 
 
 def _verdict(attempt: Attempt) -> tuple[str, float, str | None]:

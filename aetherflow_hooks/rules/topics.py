@@ -21,6 +21,16 @@ CATALOGUE: dict[str, str] = {
 """The event types of AetherFlow, known from the start, with what each one tells."""
 
 
+DELIVERY_EXHAUSTED = "aetherflow.delivery.exhausted"
+ENDPOINT_DISABLED = "aetherflow.endpoint.disabled"
+_OPERATIONAL = "aetherflow."
+
+
+def is_operational(event_type: str) -> bool:
+    """Tell whether a type is ours: it tells operators how their webhooks are doing."""
+    return event_type.startswith(_OPERATIONAL)
+
+
 def is_type(text: str) -> bool:
     """Tell whether `text` can be an event type: 1 to 128 of `A-Z a-z 0-9 _ . -`."""
     return TYPE.fullmatch(text) is not None
@@ -38,9 +48,14 @@ def is_pattern(text: str) -> bool:
 def patterns_of(event_type: str) -> list[str]:
     """List every pattern that chooses `event_type`; the SQL function of this name does the same.
 
+    What is told to operators has to be asked for: it is not among `*`.
+
     >>> patterns_of("a.b.c")
     ['*', 'a.b.c', 'a.*', 'a.b.*']
+    >>> patterns_of("aetherflow.endpoint.disabled")
+    ['aetherflow.endpoint.disabled', 'aetherflow.*', 'aetherflow.endpoint.*']
     """
     parts = event_type.split(".")
     starts = [".".join(parts[:count]) + ".*" for count in range(1, len(parts))]
-    return ["*", event_type, *starts]
+    everything = [] if is_operational(event_type) else ["*"]
+    return [*everything, event_type, *starts]

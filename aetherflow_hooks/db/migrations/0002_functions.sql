@@ -18,11 +18,11 @@ comment on function aetherflow.event_id_at(timestamptz) is 'How the ids of event
 
 create function aetherflow.patterns_of(type text) returns text[]
 language sql immutable parallel safe
-return array['*', type] || array(
+return case when starts_with(type, 'aetherflow.') then array[type] else array['*', type] end || array(
     select array_to_string((string_to_array(type, '.'))[1:n], '.') || '.*'
     from generate_series(1, cardinality(string_to_array(type, '.')) - 1) as n
 );
-comment on function aetherflow.patterns_of(text) is 'Every pattern that chooses a type, so that fan-out is a join on equality: a.b gives *, a.b and a.*.';
+comment on function aetherflow.patterns_of(text) is 'Every pattern that chooses a type, so that fan-out is a join on equality: a.b gives *, a.b and a.*. What is told to operators, aetherflow.*, is not among *.';
 
 create function aetherflow.make_partitions(ahead_days integer) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp

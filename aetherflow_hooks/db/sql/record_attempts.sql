@@ -13,24 +13,27 @@
 --   $12 durations_ms integer[]
 --   $13 errors text[]
 --   $14 responses bytea[]
--- returns endpoint_id, event_id
+--   $15 notices text[]
+-- returns kind, endpoint_id
 -- walks deliveries_pkey
 --
 -- Every change shows the token of its lease: a result that comes after the lease was lost changes
--- nothing and is returned, and its attempt is kept as late. Running it twice does no more than
--- once. A result without an outcome is of a delivery that was not worth sending.
+-- nothing, is returned as late, and its attempt is kept as that. Running it twice does no more than
+-- once. A result without an outcome is of a delivery that was not worth sending. An endpoint that
+-- is gone is disabled and returned as disabled. What operators want to know is emitted here, so
+-- that it is told if and only if it has happened.
 with results as materialized (
     select * from unnest(
         $2::text[], $3::text[], $4::bigint[], $5::smallint[], $6::text[], $7::double precision[], $8::text[],
-        $9::text[], $10::smallint[], $11::timestamptz[], $12::integer[], $13::text[], $14::bytea[]
+        $9::text[], $10::smallint[], $11::timestamptz[], $12::integer[], $13::text[], $14::bytea[], $15::text[]
     ) as r (endpoint_id, event_id, token, attempt, verdict, retry_in_seconds, reason,
-            outcome, status, started_at, duration_ms, error, response)
+            outcome, status, started_at, duration_ms, error, response, notice)
 ), settled as (
     delete from aetherflow.deliveries d
     using results r
     where d.shard = $1 and d.endpoint_id = r.endpoint_id and d.event_id = r.event_id
       and d.lease_token = r.token and r.verdict in ('delivered', 'dead')
-    returning d.endpoint_id, d.event_id, d.event_shard, r.token, r.verdict, r.reason,
+    returning d.endpoint_id, d.event_id, d.event_shard, r.token, r.verdict, r.reason, r.notice,
               d.attempt - (r.outcome is null)::integer as attempts
 ), again as (
     update aetherflow.deliveries d
@@ -50,6 +53,13 @@ with results as materialized (
     where s.verdict = 'dead'
     on conflict (shard, endpoint_id, event_id) do update
     set attempts = excluded.attempts, reason = excluded.reason, died_at = excluded.died_at
+), disabled as (
+    update aetherflow.endpoints e
+    set state = 'disabled', state_reason = 'it answered 410 Gone', version = e.version + 1,
+        updated_at = clock_timestamp()
+    from (select distinct s.endpoint_id from settled s where s.reason = 'gone') gone
+    where e.id = gone.endpoint_id and e.state in ('active', 'paused')
+    returning e.id, e.tenant, e.state_reason
 ), logged as (
     insert into aetherflow.attempts (shard, endpoint_id, event_id, attempt, started_at, duration_ms, outcome,
                                      verdict, status, error, response)
@@ -61,4 +71,11 @@ with results as materialized (
     on conflict do nothing
     returning endpoint_id, event_id, verdict
 )
-select l.endpoint_id, l.event_id from logged l where l.verdict = 'late'
+select 'late' as kind, l.endpoint_id from logged l where l.verdict = 'late'
+union all
+select 'disabled', d.id from disabled d
+where aetherflow.emit('aetherflow.endpoint.disabled', json_build_object(
+    'endpoint', json_build_object('id', d.id, 'tenant', d.tenant), 'reason', d.state_reason)::text) is not null
+union all
+select 'exhausted', s.endpoint_id from settled s
+where s.notice is not null and aetherflow.emit('aetherflow.delivery.exhausted', s.notice) is not null

@@ -1,0 +1,211 @@
+"""One Postgres for the whole run, a migrated database of its own for each test, a real receiver."""
+
+import asyncio
+import itertools
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from aetherflow_hooks import Engine, Settings, load_config, migrate, start_engine
+from aetherflow_hooks.db import Database
+from aetherflow_hooks.dev.embedded import EmbeddedPostgres
+from aetherflow_hooks.dev.receiver import Receiver
+from aetherflow_hooks.engine import allowed_networks
+from aetherflow_hooks.manage.endpoints import NewEndpoint, add_endpoint
+
+# Safety against a crash of the machine is of no use to a test, and costs most of its time.
+FAST = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "max_connections": "100",
+}
+# What a test would otherwise wait for: work that nobody told the engine of, and engines that leave.
+BRISK = {"pace": {"discover_seconds": 0.1}, "engine": {"grace_seconds": 5.0}}
+
+_numbers = itertools.count()
+
+
+def roomy_folder() -> str:
+    """Name a folder that every user can reach, in memory where there is enough of it."""
+    shm = Path("/dev/shm")
+    if os.access(shm, os.W_OK) and shutil.disk_usage(shm).free > 1 << 30:
+        return str(shm)
+    return "/tmp"
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[EmbeddedPostgres]:
+    base = Path(tempfile.mkdtemp(prefix="aetherflow-", dir=roomy_folder()))
+    base.chmod(0o711)
+    postgres = EmbeddedPostgres(base, settings=FAST, initdb_args=["--no-sync"])
+
+    async def start() -> None:
+        await postgres.start()
+        admin = await asyncpg.connect(postgres.dsn())
+        await admin.execute("create database template_hooks")
+        await migrate(settings_for(postgres.dsn("template_hooks")))
+        await admin.execute(
+            "alter database template_hooks is_template true allow_connections false"
+        )
+        await admin.close()
+
+    asyncio.run(start())
+    yield postgres
+    asyncio.run(postgres.stop())
+    shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest_asyncio.fixture
+async def empty_dsn(server: EmbeddedPostgres) -> AsyncIterator[str]:
+    """A database that was never migrated."""
+    async with _database(server, "template1") as dsn:
+        yield dsn
+
+
+@pytest_asyncio.fixture
+async def dsn(server: EmbeddedPostgres) -> AsyncIterator[str]:
+    """A migrated database."""
+    async with _database(server, "template_hooks") as dsn:
+        yield dsn
+
+
+class _database:  # noqa: N801  used as a function
+    def __init__(self, server: EmbeddedPostgres, template: str) -> None:
+        self._server, self._template = server, template
+        self._name = f"test_{next(_numbers)}"
+
+    async def __aenter__(self) -> str:
+        await self._admin(
+            f"create database {self._name} template {self._template} strategy file_copy"
+        )
+        return self._server.dsn(self._name)
+
+    async def __aexit__(self, *_: object) -> None:
+        """Drop it; what is still connected after a moment was leaked, and fails the test."""
+        give_up_at = time.monotonic() + 5
+        while True:
+            try:
+                await self._admin(f"drop database {self._name}")
+            except asyncpg.ObjectInUseError:
+                if time.monotonic() > give_up_at:
+                    await self._admin(f"drop database {self._name} with (force)")
+                    raise
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+    async def _admin(self, sql: str) -> None:
+        connection = await asyncpg.connect(self._server.dsn())
+        try:
+            await connection.execute(sql)
+        finally:
+            await connection.close()
+
+
+@pytest_asyncio.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with Receiver() as receiver:
+        yield receiver
+
+
+def settings_for(dsn: str, **sections: Mapping[str, Any]) -> Settings:
+    """Settings of a test: its database, loopback allowed, nothing from the environment."""
+    given: dict[str, Any] = {"profile": "development", "database": {"dsn": dsn}}
+    for part in (BRISK, sections):
+        for section, names in part.items():
+            given[section] = {**given.get(section, {}), **names}
+    return load_config(environment={}, given=given)
+
+
+class World:
+    """A migrated database, a receiver, and the ways to use them."""
+
+    def __init__(self, dsn: str, connection: Any, database: Database, receiver: Receiver) -> None:
+        self.dsn = dsn
+        self.connection = connection
+        self.database = database
+        self.receiver = receiver
+
+    def settings(self, **sections: Mapping[str, Any]) -> Settings:
+        return settings_for(self.dsn, **sections)
+
+    def engine(self, **sections: Mapping[str, Any]) -> AbstractAsyncContextManager[Engine]:
+        """An engine that runs within `async with`."""
+        return start_engine(self.settings(**sections))
+
+    async def endpoint(self, path: str = "/", script: str = "200", **new: Any) -> dict[str, Any]:
+        """Add an endpoint of the receiver, which answers as `script` says."""
+        url = new.pop("url", None) or self.receiver.url(path, script)
+        settings = self.settings()
+        return await add_endpoint(
+            self.database,
+            NewEndpoint(url=url, **new),
+            settings=settings,
+            allowed=allowed_networks(settings),
+        )
+
+    async def emit(self, event_type: str = "a.b", data: str = "{}", **options: Any) -> str:
+        """Emit by plain SQL, as any language would."""
+        named = "".join(f", {name} => ${n}" for n, name in enumerate(options, 3))
+        event_id: str = await self.connection.fetchval(
+            f"select aetherflow.emit($1, $2{named})", event_type, data, *options.values()
+        )
+        return event_id
+
+    async def value(self, sql: str, *values: object) -> Any:
+        return await self.connection.fetchval(sql, *values)
+
+    async def rows(self, sql: str, *values: object) -> list[Any]:
+        return list(await self.connection.fetch(sql, *values))
+
+    async def until(self, sql: str, *values: object, timeout_seconds: float = 15) -> Any:
+        """Wait until a query gives something true."""
+
+        async def ask() -> Any:
+            return await self.value(sql, *values)
+
+        return await until(ask, sql, timeout_seconds=timeout_seconds)
+
+    async def make_due(self) -> None:
+        """Let the time of every waiting delivery come now."""
+        await self.connection.execute("update aetherflow.deliveries set due_at = now()")
+
+    async def settled(self, timeout_seconds: float = 15) -> None:
+        """Wait until no event and no delivery waits."""
+        await self.until(
+            "select not exists (select from aetherflow.outbox)"
+            " and not exists (select from aetherflow.deliveries)",
+            timeout_seconds=timeout_seconds,
+        )
+
+
+async def until(
+    ask: Callable[[], Awaitable[Any]], what: str = "it", *, timeout_seconds: float = 15
+) -> Any:
+    """Ask again and again until the answer is true; give it."""
+    give_up_at = time.monotonic() + timeout_seconds
+    while not (answer := await ask()):
+        assert time.monotonic() < give_up_at, f"not within {timeout_seconds} s: {what}"
+        await asyncio.sleep(0.01)
+    return answer
+
+
+@pytest_asyncio.fixture
+async def world(dsn: str, receiver: Receiver) -> AsyncIterator[World]:
+    connection = await asyncpg.connect(dsn)
+    async with Database(settings_for(dsn).database) as database:
+        yield World(dsn, connection, database, receiver)
+    await connection.close()
+    left = [task for task in asyncio.all_tasks() if task.get_name().startswith("aetherflow_hooks")]
+    assert not left, "an engine left tasks behind"
