@@ -208,8 +208,8 @@ class Engine:
                 self._record.put(Attempt(delivery, None, verdict, delivery.leased_at, 0, "", ""))
         self._pace.take(leased)
 
-    async def _attempt(self, endpoint: Endpoint, delivery: Delivery, event: Event) -> None:
-        """Pace → post → record: one POST and what follows from it."""
+    async def _attempt(self, endpoint: Endpoint, delivery: Delivery, event: Event) -> bool:
+        """Pace → post → record: one POST and what follows from it; tell if it was answered."""
         began = time.monotonic()
         try:
             outcome: Outcome = await self._post.send(endpoint, delivery, event)
@@ -236,6 +236,7 @@ class Engine:
         )
         if wants_info():
             _log_attempt(endpoint, delivery, event, outcome, verdict, duration_ms)
+        return isinstance(outcome, Answered)
 
     def _retry(self, delivery: Delivery, seconds: float) -> None:
         """Record → pace: a delivery is due again after a while."""

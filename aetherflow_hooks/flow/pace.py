@@ -20,6 +20,7 @@ from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Wanted
 NEVER = float("inf")
 QUICK_SECONDS = 1.0  # an endpoint that answers within this is leased for ahead of its sending
 RATE_AHEAD_SECONDS = 0.5  # a limited endpoint has leases for what it may get within this
+FIRST_WINDOW = 4  # POSTs under way to an endpoint that has not answered yet
 SMOOTHING = 0.2  # of the newest duration in an endpoint's average
 LATE_SECONDS = 0.02  # a timer may be so late without costing a limited endpoint its rate
 
@@ -39,9 +40,15 @@ class Lane:
     ready: bool = False  # among those to ask the database for
     is_shut: bool = False  # it has said that it is gone
     queued: bool = False  # among those that may start a POST
-    average_seconds: float = 0.0
+    window: int = FIRST_WINDOW  # what it may have under way as far as it has earned it
+    average_seconds: float = 0.0  # 0 until its first POST has ended
     tokens: float = 1.0
     tokens_at: float = 0.0
+
+    @property
+    def is_quick(self) -> bool:
+        """Tell whether it has answered quickly of late."""
+        return 0 < self.average_seconds < QUICK_SECONDS
 
     def refill(self, now: float) -> float:
         """Give the tokens there are now; without a rate there is always one."""
@@ -62,12 +69,12 @@ class Pace:
         settings: PaceSettings,
         lease: LeaseSettings,
         *,
-        send: Callable[[Endpoint, Delivery, Event], Awaitable[None]],
+        send: Callable[[Endpoint, Delivery, Event], Awaitable[bool]],
         holds: Callable[[int, float], bool],
         may_start: Callable[[], bool],
         give_back: Callable[[list[Delivery]], None],
     ) -> None:
-        """Call `send` for each delivery in its turn.
+        """Call `send` for each delivery in its turn; it tells whether the endpoint answered.
 
         `holds(shard, now)` tells whether a shard is still ours, `may_start()` whether results
         still have room, and `give_back` takes deliveries that came to nothing.
@@ -241,7 +248,7 @@ class Pace:
     def _room(self, lane: Lane, now: float) -> int:
         """Say how many deliveries may be leased for a lane now."""
         limit = self._limit(lane)
-        ahead = limit if lane.average_seconds < QUICK_SECONDS else 0
+        ahead = limit if lane.is_quick else 0
         room = limit + ahead - lane.in_flight - len(lane.waiting)
         rate = lane.endpoint.rate_per_second
         if rate is not None and room > 0:
@@ -254,11 +261,12 @@ class Pace:
     def _limit(self, lane: Lane) -> int:
         """Say how many POSTs of a lane may be under way.
 
-        Never more than its share of the slots, with one share left over: so endpoints that hang
-        cannot take them all, however many they are and whatever they are allowed.
+        Never more than its share of the slots, with one share left over, and at first only a few:
+        so endpoints that hang cannot take them all, whatever they are allowed.
         """
         others = self._busy_lanes - (lane.in_flight > 0)
-        return max(1, min(lane.endpoint.max_in_flight, self._slots // (others + 2)))
+        share = self._slots // (others + 2)
+        return max(1, min(lane.endpoint.max_in_flight, lane.window, share))
 
     def _consider(self, lane: Lane) -> None:
         """Put a lane among those to lease for, if it has work due and room for it."""
@@ -293,8 +301,14 @@ class Pace:
                 return
             lane = self._queue.popleft()
             lane.queued = False
-            if not lane.waiting or lane.in_flight >= self._limit(lane):
-                continue  # whatever ends in this lane queues it again
+            if not lane.waiting:
+                continue
+            if lane.in_flight >= self._limit(lane):
+                # Whatever ends in this lane queues it again. Where that may take long, what waits
+                # goes back: it would keep others from leasing.
+                if not lane.is_quick:
+                    self._return_waiting(lane)
+                continue
             if not self._holds(lane.endpoint.shard, now):
                 self._return_waiting(lane)
                 continue
@@ -324,14 +338,18 @@ class Pace:
 
     async def _run(self, lane: Lane, delivery: Delivery, event: Event) -> None:
         started_at = time.monotonic()
+        answered = False
         try:
-            await self._send(lane.endpoint, delivery, event)
+            answered = await self._send(lane.endpoint, delivery, event)
         except BaseException:
             self._give_back([delivery])  # broken off by a stop, or a defect of ours
             raise
         finally:
             seconds = time.monotonic() - started_at
             lane.average_seconds += SMOOTHING * (seconds - lane.average_seconds)
+            # As in TCP: every answer lets one more go, every silence half as many.
+            grown = min(lane.window + 1, max(FIRST_WINDOW, lane.endpoint.max_in_flight))
+            lane.window = grown if answered else max(1, lane.window // 2)
             lane.in_flight -= 1
             self._busy_lanes -= lane.in_flight == 0
             self._in_flight -= 1

@@ -78,10 +78,8 @@ class _Connector(aiohttp.TCPConnector):
 
     async def _get(self, key: ConnectionKey, traces: Any) -> Any:
         idle = self._conns.get(key)
-        if idle:
-            for entry in [entry for entry in idle if entry[0].should_close]:
-                idle.remove(entry)
-                entry[0].close()
+        while idle and idle[0][0].should_close:  # the one that would be handed out
+            idle.popleft()[0].close()
         return await super()._get(key, traces)
 
 
