@@ -112,7 +112,7 @@ class Demo:
             self._database = await self._stack.enter_async_context(Database(settings.database))
             await self._stack.enter_async_context(start_engine(settings, migrate=True))
             await self._remove_left_over()
-            self.url = self._receiver.url("/webhook")
+            self.url = f"http://127.0.0.1:{self._receiver.port}/webhook"
             added = await add_endpoint(
                 self._database,
                 NewEndpoint(url=self.url, description=f"{_DESCRIPTION}{os.getpid()}"),

@@ -8,7 +8,8 @@
 -- One row per endpoint that has new work, and at least one, with the number of events taken.
 -- An event for more than endpoints_max endpoints stays in the outbox and goes on behind the last.
 with picked as materialized (
-    select o.due_at, o.event_id, o.tenant, o.type, o.expires_at, o.after_endpoint
+    select o.due_at, o.event_id, o.tenant, o.expires_at, o.after_endpoint,
+           aetherflow.patterns_of(o.type) as patterns
     from aetherflow.outbox o
     where o.shard = $1 and o.due_at <= now()
     order by o.due_at, o.event_id
@@ -23,7 +24,7 @@ with picked as materialized (
         from aetherflow.subscriptions s
         join aetherflow.endpoints e on e.id = s.endpoint_id and e.state in ('active', 'paused')
         where s.tenant = p.tenant
-          and s.pattern = any (aetherflow.patterns_of(p.type))
+          and s.pattern = any (p.patterns)
           and s.created_at <= p.due_at
           and s.endpoint_id > p.after_endpoint
         order by s.endpoint_id

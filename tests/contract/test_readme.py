@@ -1,0 +1,131 @@
+"""The README is run: every block does what it says, against a real database."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aetherflow_hooks.rules.states import mermaid
+from tests.conftest import World
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> list[str]:
+    return [text for kind, text in BLOCKS if kind == language]
+
+
+def environment(world: World) -> dict[str, str]:
+    folder = Path(sys.executable).parent
+    return {
+        **{name: value for name, value in os.environ.items() if "AETHERFLOW" not in name},
+        "DATABASE_URL": world.dsn,
+        "PATH": f"{folder}:{os.environ['PATH']}",
+    }
+
+
+async def run(command: list[str], world: World, cwd: Path = ROOT) -> str:
+    done = await asyncio.to_thread(
+        subprocess.run,
+        command,
+        env=environment(world),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def test_every_kind_of_block_is_known() -> None:
+    assert {kind for kind, _ in BLOCKS} == {"sh", "python", "sql", "json", "text", "mermaid"}
+
+
+def commands() -> list[str]:
+    return [line for text in blocks("sh") for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("line", [line for line in commands() if line.startswith("make ")])
+async def test_make_has_what_the_readme_makes(line: str, world: World) -> None:
+    told = await run([*line.split(), "--dry-run", "VENV=/nonexistent"], world)
+    assert told
+
+
+@pytest.mark.parametrize("text", [text for text in blocks("sh") if "make " not in text])
+async def test_commands_run(text: str, world: World) -> None:
+    for line in text.splitlines():
+        if line.split()[-1] == "run":
+            continue  # a daemon: what it does is the matter of tests/faults
+        told = await run(["/bin/sh", "-c", line], world)
+        assert told
+
+
+@pytest.mark.parametrize("text", blocks("sql"))
+async def test_sql_runs(text: str, world: World) -> None:
+    try:
+        await world.connection.execute(text)
+    finally:
+        if "create role" in text:
+            await world.connection.execute("drop owned by my_app; drop role my_app")
+
+
+async def test_the_application_runs_and_its_event_arrives(world: World, tmp_path: Path) -> None:
+    program = next(text for text in blocks("python") if "asyncio.run" in text)
+    (tmp_path / "app.py").write_text(program)
+    told = await run([sys.executable, "app.py"], world, tmp_path)
+    event_id = told.removeprefix("committed ").strip()
+    assert await world.value("select type from aetherflow.events where id = $1", event_id)
+
+
+async def test_the_receivers_function_verifies(world: World) -> None:
+    program = next(text for text in blocks("python") if "def handle" in text)
+    names: dict[str, object] = {}
+    exec(compile(program, "README.md", "exec"), names)
+    handle = names["handle"]
+    assert callable(handle)
+    added = await world.endpoint()
+    async with world.engine():
+        await world.emit()
+        (request,) = await world.receiver.wait_for(1)
+        await world.settled()
+    assert handle(request.body, dict(request.headers), added["secret"]) == 204
+    assert handle(request.body + b" ", dict(request.headers), added["secret"]) == 401
+
+
+async def test_the_body_shown_is_of_the_form_that_is_sent(world: World) -> None:
+    (shown,) = blocks("json")
+    await world.endpoint()
+    data = '{"workflow": {"id": "wf_abc123"}}'
+    async with world.engine():
+        event_id = await world.emit("workflow.completed", data)
+        (request,) = await world.receiver.wait_for(1)
+        await world.settled()
+    sent = json.loads(request.body)
+    expected = shown.strip().replace("evt_660fcb9c315393f9fd35ca00", event_id)
+    assert request.body.decode() == expected.replace("2024-01-15T10:30:00Z", sent["timestamp"])
+
+
+def test_the_chart_is_the_table_of_states() -> None:
+    (chart,) = blocks("mermaid")
+    assert sorted(chart.split("\n")) == sorted([*mermaid().split("\n"), ""])
+
+
+async def test_the_demo_shows_what_the_readme_shows(world: World) -> None:
+    """Once, on the test's database: twelve delivered, exit code 0."""
+    shown = next(text for text in blocks("text") if "Twelve events" in text)
+    told = await run([sys.executable, "-m", "aetherflow_hooks", "demo", "--once"], world)
+    assert told.count("  verified  ") == 12
+    assert told.splitlines()[-1] == "12 of 12 delivered and verified."
+    for line in (shown.splitlines()[2], shown.splitlines()[-1]):
+        assert line.split() in [spoken.split() for spoken in told.splitlines()]
+    left = await world.rows("select state from aetherflow.endpoints")
+    assert [row["state"] for row in left] == ["deleted"]
