@@ -1,0 +1,174 @@
+"""Lease alone: what is taken, by whom, and what becomes of it."""
+
+import asyncio
+
+import pytest
+
+from aetherflow_hooks.config import Settings
+from aetherflow_hooks.errors import DatabaseUnavailable
+from aetherflow_hooks.flow.lease import Lease
+from aetherflow_hooks.manage.endpoints import set_endpoint_state
+from aetherflow_hooks.model import Endpoint, EndpointState, Leased, Wanted
+from tests.conftest import World
+
+
+class Holder:
+    """Something that leases in place of pace."""
+
+    def __init__(self, world: World, settings: Settings | None = None) -> None:
+        self.wanted: Wanted | None = None
+        self.endpoints: dict[str, Endpoint] = {}
+        self.leased: list[Leased] = []
+        self.back: list[Wanted] = []
+        self.lease = Lease(
+            world.database,
+            settings or world.settings(),
+            wanted=lambda: self.wanted,
+            known=self.endpoints.get,
+            hand_on=self.leased.append,
+            hand_back=self.back.append,
+        )
+
+    async def take(self, room: int, *endpoint_ids: str) -> Leased:
+        """Take up to `room` deliveries of each endpoint of one shard."""
+        shard = int(endpoint_ids[0][-3:], 16) % 16
+        self.wanted = Wanted(
+            shard, dict.fromkeys(endpoint_ids, room), dict.fromkeys(endpoint_ids, 30.0)
+        )
+        assert await self.lease.turn() == 0
+        return self.leased[-1]
+
+
+async def deliveries(world: World, count: int) -> str:
+    """Give an endpoint that many due deliveries; give its id."""
+    endpoint = await world.endpoint()
+    await world.value(
+        "select count(aetherflow.emit('a.b', '{\"n\":' || n || '}')) from generate_series(1, $1) n",
+        count,
+    )
+    for shard in range(16):
+        await world.database.rows("fanout_events", shard, 1000, 1000)
+    return str(endpoint["id"])
+
+
+async def test_no_more_than_there_is_room_for_and_the_oldest_first(world: World) -> None:
+    endpoint_id = await deliveries(world, 5)
+    leased = await Holder(world).take(3, endpoint_id)
+    events = [row["id"] for row in await world.rows("select id from aetherflow.events order by id")]
+    assert [delivery.event_id for delivery, _ in leased.work] == events[:3]
+    assert [event.id for _, event in leased.work if event] == events[:3]
+    assert {delivery.attempt for delivery, _ in leased.work} == {1}
+    assert leased.endpoints[endpoint_id].max_in_flight == 20  # the setting's default
+    left = await world.value(
+        "select count(*) from aetherflow.deliveries where leased_until is null"
+    )
+    assert left == 2
+
+
+async def test_two_never_hold_the_same_delivery(world: World) -> None:
+    endpoint_id = await deliveries(world, 200)
+    holders = [Holder(world) for _ in range(4)]
+    taken = await asyncio.gather(*(holder.take(50, endpoint_id) for holder in holders))
+    ids = [delivery.id for leased in taken for delivery, _ in leased.work]
+    again = [delivery.id for delivery, _ in (await holders[0].take(200, endpoint_id)).work]
+    assert len(set(ids + again)) == len(ids + again) == 200
+
+
+async def test_a_lease_that_has_ended_is_taken_again_with_the_next_attempt(world: World) -> None:
+    endpoint_id = await deliveries(world, 1)
+    holder = Holder(world)
+    first = (await holder.take(1, endpoint_id)).work
+    assert (await holder.take(1, endpoint_id)).work == []
+    await world.connection.execute(
+        "update aetherflow.deliveries set leased_until = now() - '1 s'::interval"
+    )
+    second = (await holder.take(1, endpoint_id)).work
+    assert [first[0][0].attempt, second[0][0].attempt] == [1, 2]
+    assert first[0][0].token != second[0][0].token
+
+
+async def test_what_is_given_back_is_as_it_was(world: World) -> None:
+    endpoint_id = await deliveries(world, 2)
+    before = await world.rows("select * from aetherflow.deliveries order by event_id")
+    holder = Holder(world)
+    work = (await holder.take(2, endpoint_id)).work
+    await holder.lease.give_back([delivery for delivery, _ in work])
+    assert await world.rows("select * from aetherflow.deliveries order by event_id") == before
+
+
+async def test_giving_back_a_lost_lease_changes_nothing(world: World) -> None:
+    endpoint_id = await deliveries(world, 1)
+    loser, winner = Holder(world), Holder(world)
+    lost = (await loser.take(1, endpoint_id)).work[0][0]
+    await world.connection.execute(
+        "update aetherflow.deliveries set leased_until = now() - '1 s'::interval"
+    )
+    await winner.take(1, endpoint_id)
+    before = await world.rows("select * from aetherflow.deliveries")
+    await loser.lease.give_back([lost])
+    assert await world.rows("select * from aetherflow.deliveries") == before
+
+
+@pytest.mark.parametrize("state", [EndpointState.PAUSED, EndpointState.DISABLED])
+async def test_nothing_is_taken_for_an_endpoint_that_is_not_active(
+    world: World, state: EndpointState
+) -> None:
+    endpoint_id = await deliveries(world, 1)
+    await set_endpoint_state(world.database, endpoint_id, state)
+    assert (await Holder(world).take(1, endpoint_id)).work == []
+
+
+async def test_a_changed_endpoint_comes_along_once(world: World) -> None:
+    endpoint_id = await deliveries(world, 3)
+    holder = Holder(world)
+    holder.endpoints |= (await holder.take(1, endpoint_id)).endpoints
+    assert (await holder.take(1, endpoint_id)).endpoints == {}
+    await world.connection.execute(
+        "update aetherflow.endpoints set max_in_flight = 7, version = version + 1"
+    )
+    changed = (await holder.take(1, endpoint_id)).endpoints
+    assert changed[endpoint_id].max_in_flight == 7
+
+
+async def test_an_event_that_is_no_longer_kept_comes_as_none(world: World) -> None:
+    endpoint_id = await deliveries(world, 1)
+    await world.connection.execute("delete from aetherflow.events")
+    assert [event for _, event in (await Holder(world).take(1, endpoint_id)).work] == [None]
+
+
+async def test_an_endpoint_with_work_is_found_with_the_time_it_is_due(world: World) -> None:
+    endpoint_id = await deliveries(world, 2)
+    shard = await world.value("select aetherflow.shard_of($1)", endpoint_id)
+    holder = Holder(world)
+    (found,) = await holder.lease.find(shard)
+    assert (found.endpoint.id, found.due_in_seconds <= 0) == (endpoint_id, True)
+    await world.connection.execute(
+        "update aetherflow.deliveries set due_at = now() + interval '1 hour'"
+    )
+    (later,) = await holder.lease.find(shard)
+    assert 3590 < later.due_in_seconds <= 3600
+    assert await holder.lease.find((shard + 1) % 16) == []
+
+
+async def test_what_may_have_been_taken_by_a_broken_statement_is_given_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection is lost after the lease was committed and before we heard of it."""
+    endpoint_id = await deliveries(world, 3)
+    holder = Holder(world)
+    rows = world.database.rows
+
+    async def broken(statement: str, *values: object) -> object:
+        result = await rows(statement, *values)
+        if statement == "lease_deliveries":
+            raise DatabaseUnavailable("lost")
+        return result
+
+    monkeypatch.setattr(world.database, "rows", broken)
+    with pytest.raises(DatabaseUnavailable):
+        await holder.take(2, endpoint_id)
+    assert holder.back == [holder.wanted]
+    assert await world.value("select count(lease_token) from aetherflow.deliveries") == 2
+    monkeypatch.undo()
+    assert len((await holder.take(3, endpoint_id)).work) == 3
+    assert await world.value("select max(attempt) from aetherflow.deliveries") == 1

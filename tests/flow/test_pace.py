@@ -1,0 +1,229 @@
+"""Pace alone: no database, no network; who goes next, and how many at once."""
+
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime
+
+import pytest
+
+from aetherflow_hooks.config import LeaseSettings, PaceSettings
+from aetherflow_hooks.flow.pace import Pace
+from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Wanted
+
+
+class Bench:
+    """A pace whose POSTs end when the test says so."""
+
+    def __init__(self, slots: int = 64, *, full: bool = False) -> None:
+        self.is_full = full
+        self.held = set(range(16))
+        self.under_way: list[tuple[str, asyncio.Future[bool]]] = []
+        self.most: Counter[str] = Counter()
+        self.back: list[Delivery] = []
+        self.pace = Pace(
+            PaceSettings(slots=slots),
+            LeaseSettings(),
+            send=self._send,
+            holds=lambda shard, _: shard in self.held,
+            may_start=lambda: not self.is_full,
+            give_back=self.back.extend,
+        )
+
+    async def _send(self, endpoint: Endpoint, _delivery: Delivery, _event: Event) -> bool:
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.under_way.append((endpoint.id, answer))
+        open_now = sum(1 for name, _ in self.under_way if name == endpoint.id)
+        self.most[endpoint.id] = max(self.most[endpoint.id], open_now)
+        return await answer
+
+    async def settle(self) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    async def answer_all(self, *, answered: bool = True) -> int:
+        """Let everything that is under way end; tell how much that was."""
+        await self.settle()
+        ending, self.under_way = self.under_way, []
+        for _, answer in ending:
+            answer.set_result(answered)
+        await self.settle()
+        return len(ending)
+
+    def lease_all(self, plenty: int = 1_000_000) -> int:
+        """Give pace whatever it wants, as a database with plenty would; tell how much."""
+        count = 0
+        while (wanted := self.pace.wanted()) is not None:
+            work = [
+                (delivery(wanted, endpoint_id, number), Event(f"evt_{number:024x}", "a", b"{}"))
+                for endpoint_id, room in wanted.rooms.items()
+                for number in range(min(room, plenty))
+            ]
+            count += len(work)
+            self.pace.take(Leased(wanted, list(work), {}))
+        return count
+
+
+def delivery(wanted: Wanted, endpoint_id: str, number: int) -> Delivery:
+    return Delivery(
+        shard=wanted.shard,
+        endpoint_id=endpoint_id,
+        event_id=f"evt_{number:024x}",
+        event_shard=0,
+        attempt=1,
+        token=1,
+        leased_at=datetime.now(UTC),
+        leased_at_monotonic=asyncio.get_running_loop().time(),
+        expired=False,
+    )
+
+
+def endpoint(name: str, shard: int = 0, **given: object) -> Endpoint:
+    values: dict[str, object] = {
+        "id": name, "tenant": "", "shard": shard, "version": 1, "url": "", "secrets": (),
+        "rate_per_second": None, "burst": 1, "max_in_flight": 20, "timeout_seconds": 10.0,
+        "retry_schedule_seconds": (), **given,
+    }  # fmt: skip
+    return Endpoint(**values)  # type: ignore[arg-type]
+
+
+async def test_an_endpoint_starts_with_a_few_and_earns_more() -> None:
+    bench = Bench()
+    bench.pace.due(endpoint("a"), 0)
+    seen = []
+    for _ in range(5):
+        bench.lease_all()
+        seen.append(await bench.answer_all())
+    assert seen[0] == 4
+    assert seen == sorted(seen)
+    assert max(seen) == 20 == bench.most["a"]
+    await bench.pace.drain(0)
+
+
+async def test_silence_takes_away_what_was_earned() -> None:
+    bench = Bench()
+    bench.pace.due(endpoint("a"), 0)
+    for _ in range(6):
+        bench.lease_all()
+        await bench.answer_all()
+    for _ in range(6):
+        bench.lease_all()
+        await bench.answer_all(answered=False)
+    bench.lease_all()
+    await bench.settle()
+    assert len(bench.under_way) == 1
+    await bench.pace.drain(0)
+
+
+async def test_slots_are_never_exceeded_and_every_endpoint_gets_some() -> None:
+    bench = Bench(slots=16)
+    for number in range(8):
+        bench.pace.due(endpoint(f"ep_{number}", shard=number), 0)
+    served: Counter[str] = Counter()
+    for _ in range(50):
+        bench.lease_all()
+        await bench.settle()
+        assert len(bench.under_way) <= 16
+        served.update(name for name, _ in bench.under_way)
+        await bench.answer_all()
+    assert len(served) == 8
+    assert min(served.values()) > 0.5 * max(served.values())
+    await bench.pace.drain(0)
+
+
+async def test_nothing_starts_while_results_have_no_room() -> None:
+    bench = Bench(full=True)
+    bench.pace.due(endpoint("a"), 0)
+    bench.lease_all()
+    assert await bench.answer_all() == 0
+    bench.is_full = False
+    bench.pace.resume()
+    assert await bench.answer_all() > 0
+    await bench.pace.drain(0)
+
+
+async def test_a_shard_that_is_let_go_gives_back_what_waits_and_starts_nothing() -> None:
+    bench = Bench(full=True)
+    bench.pace.due(endpoint("a", shard=3), 0)
+    leased = bench.lease_all()
+    bench.held.discard(3)
+    bench.pace.drop([3])
+    assert len(bench.back) == leased > 0
+    assert not bench.pace.busy_with({3})
+    bench.is_full = False
+    bench.pace.resume()
+    assert await bench.answer_all() == 0
+    assert bench.pace.known("a") is None
+    assert bench.pace.leased == 0
+
+
+async def test_work_that_comes_while_it_is_being_asked_for_is_not_forgotten() -> None:
+    bench = Bench()
+    some = endpoint("a")
+    bench.pace.due(some, 0)
+    wanted = bench.pace.wanted()
+    assert wanted is not None
+    bench.pace.due(some, asyncio.get_running_loop().time())  # a hint, during the statement
+    bench.pace.take(Leased(wanted, [], {}))  # which had not seen it yet
+    assert bench.pace.wanted() is not None
+    await bench.pace.drain(0)
+
+
+async def test_an_endpoint_without_more_work_is_not_asked_for_again() -> None:
+    bench = Bench()
+    bench.pace.due(endpoint("a"), 0)
+    assert bench.lease_all(plenty=2) == 2
+    await bench.answer_all()
+    assert bench.pace.wanted() is None
+
+
+async def test_what_could_not_be_asked_for_is_wanted_again() -> None:
+    bench = Bench()
+    bench.pace.due(endpoint("a"), 0)
+    wanted = bench.pace.wanted()
+    assert wanted is not None
+    assert bench.pace.wanted() is None
+    bench.pace.take_none(wanted)
+    assert bench.pace.wanted() == wanted
+    await bench.pace.drain(0)
+
+
+async def test_an_endpoint_that_is_shut_starts_nothing_until_it_has_changed() -> None:
+    bench = Bench()
+    bench.pace.due(endpoint("a", max_in_flight=1), 0)
+    bench.lease_all()
+    await bench.settle()
+    bench.pace.shut("a")
+    await bench.answer_all()
+    bench.pace.due(endpoint("a", max_in_flight=1), 0)
+    assert bench.pace.wanted() is None
+    bench.pace.due(endpoint("a", max_in_flight=1, version=2), 0)
+    assert bench.pace.wanted() is not None
+    await bench.pace.drain(0)
+
+
+async def test_a_drain_breaks_off_what_does_not_end_and_gives_everything_back() -> None:
+    bench = Bench()
+    bench.pace.due(endpoint("a"), 0)
+    bench.lease_all()
+    await bench.settle()
+    under_way = len(bench.under_way)
+    leased = bench.pace.leased
+    await bench.pace.drain(0.01)
+    assert len(bench.back) == leased >= under_way > 0
+    assert bench.pace.leased == 0
+    assert bench.pace.wanted() is None
+
+
+@pytest.mark.parametrize("rate", [200.0, 1000.0])
+async def test_high_rates_hold_though_timers_are_coarse(rate: float) -> None:
+    bench = Bench(slots=1000)
+    bench.pace.due(endpoint("a", rate_per_second=rate, max_in_flight=1000), 0)
+    loop = asyncio.get_running_loop()
+    began, count = loop.time(), 0
+    while loop.time() - began < 0.5:
+        bench.lease_all()
+        count += await bench.answer_all()
+        await asyncio.sleep(0.001)
+    expected = rate * (loop.time() - began)
+    assert 0.8 * expected <= count <= 1.1 * expected + 1 + rate * 0.02
+    await bench.pace.drain(0)

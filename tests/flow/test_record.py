@@ -1,0 +1,191 @@
+"""Record alone: results become rows, each under its lease."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from aetherflow_hooks.config import RecordSettings
+from aetherflow_hooks.errors import DatabaseUnavailable
+from aetherflow_hooks.flow.record import Record
+from aetherflow_hooks.model import (
+    Answered,
+    Attempt,
+    DeadReason,
+    Delivered,
+    Delivery,
+    GiveUp,
+    NotReached,
+    Outcome,
+    RetryIn,
+    Verdict,
+)
+from tests.conftest import World
+
+TOKEN = 4711
+OK = Answered(200, None, b"")
+
+
+class Recorder:
+    """A Record that notes what it tells."""
+
+    def __init__(self, world: World, **settings: int) -> None:
+        self.retries: list[tuple[str, float]] = []
+        self.record = Record(
+            world.database,
+            RecordSettings.model_validate(settings),
+            on_retry=lambda delivery, seconds: self.retries.append((delivery.event_id, seconds)),
+            on_room=lambda: None,
+        )
+
+    async def write(self, *attempts: Attempt) -> None:
+        for attempt in attempts:
+            self.record.put(attempt)
+        while self.record.waiting:
+            await self.record.turn()
+
+
+async def leased(world: World, count: int = 1) -> list[Delivery]:
+    """Make deliveries of one endpoint that are on lease."""
+    endpoint = await world.endpoint()
+    await world.value(
+        "select count(aetherflow.emit('a.b', '{}')) from generate_series(1, $1)", count
+    )
+    for shard in range(16):
+        await world.database.rows("fanout_events", shard, 1000, 1000)
+    await world.connection.execute(
+        "update aetherflow.deliveries set attempt = 1, lease_token = $1,"
+        " leased_until = now() + interval '30 s'",
+        TOKEN,
+    )
+    return [
+        Delivery(
+            shard=row["shard"],
+            endpoint_id=endpoint["id"],
+            event_id=row["event_id"],
+            event_shard=row["event_shard"],
+            attempt=1,
+            token=TOKEN,
+            leased_at=datetime.now(UTC),
+            leased_at_monotonic=0,
+            expired=False,
+        )
+        for row in await world.rows("select * from aetherflow.deliveries order by event_id")
+    ]
+
+
+def attempt(delivery: Delivery, verdict: Verdict, outcome: Outcome | None = OK) -> Attempt:
+    return Attempt(delivery, outcome, verdict, datetime.now(UTC), 12, "a.b", "")
+
+
+async def test_each_verdict_has_its_effect(world: World) -> None:
+    done, again, used_up, expired = await leased(world, 4)
+    recorder = Recorder(world)
+    await recorder.write(
+        attempt(done, Delivered()),
+        attempt(again, RetryIn(60), NotReached("refused")),
+        attempt(used_up, GiveUp(DeadReason.EXHAUSTED), Answered(500, None, b"oops")),
+        attempt(expired, GiveUp(DeadReason.EXPIRED), None),
+    )
+    (left,) = await world.rows(
+        "select event_id, lease_token, extract(epoch from due_at - now()) as due_in"
+        " from aetherflow.deliveries"
+    )
+    assert (left["event_id"], left["lease_token"]) == (again.event_id, None)
+    assert 55 < left["due_in"] <= 60
+    assert recorder.retries == [(again.event_id, 60)]
+    dead = await world.rows("select event_id, reason, attempts from aetherflow.dead order by 1")
+    assert [tuple(row) for row in dead] == [
+        (used_up.event_id, "exhausted", 1),
+        (expired.event_id, "expired", 0),
+    ]
+    rows = await world.rows(
+        "select event_id, status, outcome, verdict, error, response"
+        " from aetherflow.attempts order by event_id"
+    )
+    assert [tuple(row) for row in rows] == [
+        (done.event_id, 200, "answered", "delivered", None, None),
+        (again.event_id, None, "not_reached", "retry", "refused", None),
+        (used_up.event_id, 500, "answered", "dead", "answered 500", b"oops"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "verdict", [Delivered(), RetryIn(1), GiveUp(DeadReason.EXHAUSTED), GiveUp(DeadReason.GONE)]
+)
+async def test_a_result_whose_lease_was_lost_changes_nothing(
+    world: World, verdict: Verdict
+) -> None:
+    (delivery,) = await leased(world)
+    await world.connection.execute("update aetherflow.deliveries set lease_token = 1, attempt = 2")
+    before = await world.rows("select * from aetherflow.deliveries")
+    await Recorder(world).write(attempt(delivery, verdict))
+    assert await world.rows("select * from aetherflow.deliveries") == before
+    assert await world.value("select verdict from aetherflow.attempts") == "late"
+    assert await world.value("select count(*) from aetherflow.dead") == 0
+    assert await world.value("select count(*) from aetherflow.outbox") == 0  # nobody is told
+    assert await world.value("select state from aetherflow.endpoints") == "active"
+
+
+async def test_writing_a_batch_twice_does_no_more_than_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that is lost after the commit: the same batch is written again."""
+    deliveries = await leased(world, 3)
+    recorder = Recorder(world)
+    rows = world.database.rows
+    lost: list[str] = []
+
+    async def once_broken(statement: str, *values: object) -> object:
+        result = await rows(statement, *values)
+        if not lost:
+            lost.append(statement)
+            raise DatabaseUnavailable("lost")
+        return result
+
+    monkeypatch.setattr(world.database, "rows", once_broken)
+    verdicts: list[Verdict] = [Delivered(), RetryIn(60), GiveUp(DeadReason.EXHAUSTED)]
+    batch = [attempt(d, v) for d, v in zip(deliveries, verdicts, strict=True)]
+    with pytest.raises(DatabaseUnavailable):
+        await recorder.write(*batch)
+    assert recorder.record.waiting == 3
+    await recorder.record.turn()
+    assert recorder.record.waiting == 0
+    counts = await world.rows(
+        "select verdict, count(*) from aetherflow.attempts group by 1 order by 1"
+    )
+    assert [tuple(row) for row in counts] == [("dead", 1), ("delivered", 1), ("retry", 1)]
+    assert (
+        await world.value("select count(*) from aetherflow.events where type like 'aether%'") == 1
+    )
+
+
+async def test_a_row_that_cannot_be_written_does_not_hold_up_the_others(world: World) -> None:
+    deliveries = await leased(world, 5)
+    broken = attempt(deliveries[2], Delivered())
+    broken = broken._replace(duration_ms=1 << 40)  # more than its column holds
+    await Recorder(world).write(
+        *[attempt(d, Delivered()) for d in (*deliveries[:2], *deliveries[3:])], broken
+    )
+    left = await world.rows("select event_id from aetherflow.deliveries")
+    assert [row["event_id"] for row in left] == [deliveries[2].event_id]
+
+
+async def test_any_text_of_an_error_is_kept_in_a_form_that_postgres_takes(world: World) -> None:
+    (delivery,) = await leased(world)
+    await Recorder(world).write(
+        attempt(delivery, RetryIn(1), NotReached("a\0b\ud800c\x1b" + "x" * 5000))
+    )
+    error = await world.value("select error from aetherflow.attempts")
+    assert error.startswith("a\ufffdb?c\x1bxxx")
+    assert len(error) == 500
+
+
+async def test_it_is_full_at_its_bound(world: World) -> None:
+    deliveries = await leased(world, 3)
+    recorder = Recorder(world, waiting_max=2)
+    recorder.record.put(attempt(deliveries[0], Delivered()))
+    assert not recorder.record.is_full
+    recorder.record.put(attempt(deliveries[1], Delivered()))
+    assert recorder.record.is_full
+    await recorder.record.turn()
+    assert not recorder.record.is_full

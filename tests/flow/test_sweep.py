@@ -1,0 +1,149 @@
+"""Sweep alone: what is past its time goes, and nothing else."""
+
+import asyncpg
+import pytest
+
+from aetherflow_hooks.flow.sweep import Sweep
+from tests.conftest import World
+
+OLD = "evt_5f5e10000000000000000000a"
+
+
+def sweep(world: World, **settings: float) -> Sweep:
+    return Sweep(world.database, world.settings(sweep=settings), shards=lambda: range(16))
+
+
+async def partitions(world: World, parent: str) -> list[str]:
+    rows = await world.rows(
+        "select inhrelid::regclass::text as name from pg_inherits"
+        " where inhparent = $1::text::regclass order by 1",
+        f"aetherflow.{parent}",
+    )
+    return [row["name"].removeprefix(f"aetherflow.{parent}_") for row in rows]
+
+
+async def add_old_day(world: World) -> str:
+    """Make the partitions of a day long ago, with an event in it; give the event's id."""
+    for parent, low, high in (
+        (
+            "events",
+            "aetherflow.event_id_at('2024-01-15Z')",
+            "aetherflow.event_id_at('2024-01-16Z')",
+        ),
+        ("attempts", "'2024-01-15Z'::timestamptz", "'2024-01-16Z'::timestamptz"),
+    ):
+        bounds = await world.rows(f"select {low}::text as low, {high}::text as high")
+        await world.connection.execute(
+            f"create table aetherflow.{parent}_20240115 partition of aetherflow.{parent}"
+            f" for values from ('{bounds[0]['low']}') to ('{bounds[0]['high']}')"
+        )
+    event_id: str = await world.value(
+        "insert into aetherflow.events (shard, id, tenant, type, data, emitted_at)"
+        " select 3, aetherflow.event_id_at('2024-01-15 12:00Z') || '00000000003', '', 'a', '{}',"
+        " '2024-01-15 12:00Z' returning id"
+    )
+    return event_id
+
+
+async def test_partitions_are_made_ahead(world: World) -> None:
+    await sweep(world, partitions_ahead_days=10).turn()
+    today = await world.value("select (now() at time zone 'UTC')::date")
+    for parent in ("events", "attempts"):
+        days = await partitions(world, parent)
+        assert len(days) == 12  # yesterday, today, ten more
+        assert f"{today:%Y%m%d}" == days[1]
+
+
+async def test_a_day_past_its_retention_is_dropped(world: World) -> None:
+    event_id = await add_old_day(world)
+    await sweep(world).turn()
+    assert "20240115" not in await partitions(world, "events")
+    assert "20240115" not in await partitions(world, "attempts")
+    assert await world.value("select to_regclass('aetherflow.events_20240115')") is None
+    assert not await world.rows("select from aetherflow.events where id = $1", event_id)
+
+
+async def test_events_and_attempts_have_retentions_of_their_own(world: World) -> None:
+    await add_old_day(world)
+    await sweep(world, events_days=3650).turn()
+    assert "20240115" in await partitions(world, "events")
+    assert "20240115" not in await partitions(world, "attempts")
+
+
+async def test_an_event_that_still_waits_in_the_outbox_keeps_its_day(world: World) -> None:
+    event_id = await add_old_day(world)
+    await world.connection.execute(
+        "insert into aetherflow.outbox (shard, due_at, event_id, tenant, type)"
+        " values (3, now(), $1, '', 'a')",
+        event_id,
+    )
+    await sweep(world).turn()
+    assert "20240115" in await partitions(world, "events")
+    await world.connection.execute("delete from aetherflow.outbox")
+    await sweep(world).turn()
+    assert "20240115" not in await partitions(world, "events")
+
+
+async def test_a_delivery_that_outlives_its_event_is_given_up_and_said_to_be(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    event_id = await add_old_day(world)
+    new = await world.emit()
+    await world.connection.execute(
+        "insert into aetherflow.deliveries"
+        " (shard, event_shard, endpoint_id, event_id, due_at, attempt) values (5, 3, 'ep_000000000005', $1, now(), 2), (5, 3, 'ep_000000000005', $2, now(), 0)",
+        event_id,
+        new,
+    )
+    await sweep(world).turn()
+    left = await world.rows("select event_id from aetherflow.deliveries")
+    assert [row["event_id"] for row in left] == [new]
+    dead = await world.rows("select event_id, reason, attempts from aetherflow.dead")
+    assert [tuple(row) for row in dead] == [(event_id, "expired", 2)]
+    assert "sweep.expired" in caplog.text
+
+
+async def test_a_day_whose_dropping_was_cut_short_is_dropped_by_the_next_sweep(
+    world: World,
+) -> None:
+    await add_old_day(world)
+    reader = await asyncpg.connect(world.dsn)
+    transaction = reader.transaction(isolation="repeatable_read")
+    await transaction.start()
+    await reader.fetch("select * from aetherflow.events")  # what a detaching has to wait for
+    await world.connection.execute("set statement_timeout = 300")
+    with pytest.raises(asyncpg.QueryCanceledError):
+        await world.connection.execute(
+            "alter table aetherflow.events detach partition aetherflow.events_20240115 concurrently"
+        )
+    await world.connection.execute("reset statement_timeout")
+    await transaction.rollback()
+    await reader.close()
+    await sweep(world).turn()
+    assert "20240115" not in await partitions(world, "events")
+
+
+async def test_idempotency_keys_and_the_dead_go_with_their_events(world: World) -> None:
+    old = "evt_5f00000000000000000000a0"
+    await world.connection.execute(
+        "insert into aetherflow.idempotency_keys values (2, '', 'old', $1)", old
+    )
+    await world.emit(idempotency_key="new")
+    for died_at, event_id in (("31 days", old), ("1 day", "evt_660000000000000000000000")):
+        await world.connection.execute(
+            "insert into aetherflow.dead values (1, 'ep_1', $1, 1, 4, 'exhausted',"
+            f" now() - interval '{died_at}')",
+            event_id,
+        )
+    await sweep(world, batch_max=1).turn()
+    assert [
+        row["key"] for row in await world.rows("select key from aetherflow.idempotency_keys")
+    ] == ["new"]
+    assert await world.value("select count(*) from aetherflow.dead") == 1
+
+
+async def test_settings_reach_emit(world: World) -> None:
+    settings = world.settings(emit={"data_max_bytes": 10}, sweep={"events_days": 3})
+    await Sweep(world.database, settings, shards=lambda: [0]).turn()
+    control = await world.rows("select data_max_bytes, events_days from aetherflow.control")
+    assert [tuple(row) for row in control] == [(10, 3)]
