@@ -91,7 +91,8 @@ async def test_a_delivery_that_outlives_its_event_is_given_up_and_said_to_be(
     new = await world.emit()
     await world.connection.execute(
         "insert into aetherflow.deliveries"
-        " (shard, event_shard, endpoint_id, event_id, due_at, attempt) values (5, 3, 'ep_000000000005', $1, now(), 2), (5, 3, 'ep_000000000005', $2, now(), 0)",
+        " (shard, event_shard, endpoint_id, event_id, due_at, attempt) values"
+        " (5, 3, 'ep_000000000005', $1, now(), 2), (5, 3, 'ep_000000000005', $2, now(), 0)",
         event_id,
         new,
     )
