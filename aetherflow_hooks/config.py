@@ -83,7 +83,7 @@ class FanoutSettings(Section):
         10_000, ge=1, le=100_000, description="Endpoints that one event reaches in one statement."
     )
     poll_seconds: float = Field(
-        0.02, ge=0.001, le=10, description="How often a busy engine looks for new events."
+        0.005, ge=0.001, le=10, description="How often a busy engine looks for new events."
     )
     sleep_after_seconds: float = Field(
         0.2, ge=0, le=60, description="After so long without events, `emit` wakes the engine."

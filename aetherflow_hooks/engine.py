@@ -42,6 +42,7 @@ from aetherflow_hooks.model import (
 )
 from aetherflow_hooks.rules.addresses import LOOPBACK, Allowed, parse_allowed
 from aetherflow_hooks.rules.retry import judge
+from aetherflow_hooks.rules.states import OUTCOME_WORDS, VERDICT_WORDS
 from aetherflow_hooks.shards import Shards
 from aetherflow_hooks.watch.log import LogEvent, log, wants_info
 
@@ -483,8 +484,8 @@ def _log_attempt(
         endpoint=endpoint.id,
         tenant=endpoint.tenant,
         attempt=delivery.attempt,
-        outcome=type(outcome).__name__.lower(),
-        verdict=type(verdict).__name__.lower(),
+        outcome=OUTCOME_WORDS[type(outcome)],
+        verdict=VERDICT_WORDS[type(verdict)],
         took_ms=duration_ms,
         **told,
     )

@@ -18,7 +18,7 @@ COLUMNS = ("event", "id", "signature", "attempt", "ms from commit")
 @click.option("--once", is_flag=True, help="End when all have arrived: 0, or 1 if any has not.")
 @connected
 def demo(settings: Settings, once: bool) -> None:
-    """Emit one event of each AetherFlow type, and watch them arrive, signed and verified."""
+    """Watch one event of each type arrive, signed and verified."""
     log.set_up("warning", settings.log.form)
     if not asyncio.run(_demo(settings.model_copy(update={"profile": "development"}), once=once)):
         click.echo("error: not every event arrived and was verified", err=True)

@@ -14,7 +14,7 @@ from aetherflow_hooks.engine import start_engine
 @click.command()
 @connected
 def run(settings: Settings) -> None:
-    """Deliver until SIGTERM or Ctrl-C, which drain; a second one ends at once."""
+    """Deliver, as a daemon. SIGTERM and Ctrl-C drain; a second one ends at once."""
     asyncio.run(_run(settings))
 
 
@@ -42,7 +42,7 @@ def stop_on_signals() -> asyncio.Event:
 @click.command()
 @connected
 def migrate(settings: Settings) -> None:
-    """Create or upgrade the schema; safe to run at once from several places."""
+    """Create or upgrade the schema. Safe to run at once from several places."""
     for name in asyncio.run(_migrate(settings)) or ["nothing to do"]:
         click.echo(name)
 

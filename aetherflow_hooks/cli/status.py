@@ -17,6 +17,6 @@ COLUMNS = (
 @as_json
 @connected
 def status(settings: Settings, tenant: str | None, as_json: bool) -> None:
-    """Print a row per endpoint: what waits now, and how the attempts of the last hour went."""
+    """Tell how every endpoint is doing: what waits now, and how the last hour went."""
     rows = with_database(settings, lambda db, _: endpoint_status(db, tenant=tenant))
     print_rows(rows, COLUMNS, as_json=as_json)

@@ -145,6 +145,10 @@ async def sorted_errors() -> AsyncIterator[None]:
         if isinstance(error, ValueError):
             raise
         raise DatabaseUnavailable(str(error)) from error
+    except TimeoutError as error:
+        raise DatabaseUnavailable("Postgres did not answer in time") from error
+    except OSError as error:
+        raise DatabaseUnavailable(f"Postgres cannot be reached: {error}") from error
     except _PASSING as error:
         raise DatabaseUnavailable(str(error) or type(error).__name__) from error
     except (asyncpg.InvalidParameterValueError, asyncpg.ProgramLimitExceededError) as error:

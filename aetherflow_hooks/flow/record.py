@@ -26,18 +26,12 @@ from aetherflow_hooks.model import (
     RetryIn,
     TimedOut,
 )
+from aetherflow_hooks.rules.states import OUTCOME_WORDS, VERDICT_WORDS
 from aetherflow_hooks.rules.topics import is_operational
 from aetherflow_hooks.watch.log import LogEvent, log
 
 IDLE_SECONDS = 60.0  # a bound; the next result wakes us
 ERROR_MAX_CHARACTERS = 500
-
-_OUTCOMES = {
-    Answered: "answered",
-    TimedOut: "timed_out",
-    NotReached: "not_reached",
-    Blocked: "blocked",
-}
 
 
 class Record:
@@ -152,7 +146,9 @@ class Record:
         outcome = attempt.outcome
         if outcome is None:
             return None, None
-        return _OUTCOMES[type(outcome)], (outcome.status if isinstance(outcome, Answered) else None)
+        return OUTCOME_WORDS[type(outcome)], (
+            outcome.status if isinstance(outcome, Answered) else None
+        )
 
     def _told(self, attempt: Attempt) -> tuple[str | None, bytes | None]:
         """Give the error in words and the start of the answer, both only where it failed."""
@@ -188,10 +184,10 @@ class Record:
 
 
 def _verdict(attempt: Attempt) -> tuple[str, float, str | None]:
-    match attempt.verdict:
-        case Delivered():
-            return "delivered", 0.0, None
-        case RetryIn(seconds=seconds):
-            return "retry", seconds, None
-        case GiveUp(reason=reason):
-            return "dead", 0.0, reason
+    """Give the verdict's word, the seconds until a retry, and the reason of a death."""
+    verdict = attempt.verdict
+    return (
+        VERDICT_WORDS[type(verdict)],
+        verdict.seconds if isinstance(verdict, RetryIn) else 0.0,
+        verdict.reason if isinstance(verdict, GiveUp) else None,
+    )

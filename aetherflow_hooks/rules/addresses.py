@@ -131,7 +131,7 @@ def check_url(url: str, *, https_only: bool, allowed: Sequence[Allowed]) -> str:
         raise InputRefused(f"{url!r} is not a URL: {problem}") from None
     schemes = ("https",) if https_only else ("https", "http")
     if parts.scheme not in schemes or not url[len(parts.scheme) :].startswith("://"):
-        hint = " (http:// is for the development profile)" if parts.scheme == "http" else ""
+        hint = "; http:// is for the development profile" if parts.scheme == "http" else ""
         raise InputRefused(f"the URL {url!r} does not start with {schemes[0]}://{hint}")
     if "@" in parts.netloc:
         raise InputRefused("a URL carries no user or password; the signature says who calls")

@@ -6,6 +6,18 @@ given up, and a delivered one has left, its last attempt saying so.
 
 from enum import StrEnum
 
+from aetherflow_hooks.model import (
+    Answered,
+    Blocked,
+    Delivered,
+    GiveUp,
+    NotReached,
+    Outcome,
+    RetryIn,
+    TimedOut,
+    Verdict,
+)
+
 
 class State(StrEnum):
     """Where a delivery stands."""
@@ -21,6 +33,20 @@ MOVES: dict[State, frozenset[State]] = {
     State.LEASED: frozenset({State.DELIVERED, State.PENDING, State.DEAD}),
     State.DELIVERED: frozenset(),
     State.DEAD: frozenset(),
+}
+
+
+# The words of logs and tables for how an attempt ended and what followed from it.
+OUTCOME_WORDS: dict[type[Outcome], str] = {
+    Answered: "answered",
+    TimedOut: "timed_out",
+    NotReached: "not_reached",
+    Blocked: "blocked",
+}
+VERDICT_WORDS: dict[type[Verdict], str] = {
+    Delivered: "delivered",
+    RetryIn: "retry",
+    GiveUp: "dead",
 }
 
 
