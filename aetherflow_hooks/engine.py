@@ -68,7 +68,8 @@ class Engine:
             engine_id=self.id,
             host=f"{socket.gethostname()}/{os.getpid()}",
             on_taken=self._search,
-            on_leaving=self._leave_shards,
+            on_lost=self._lost,
+            is_quiet=self._is_quiet,
         )
         self._fanout = Fanout(
             self._database,
@@ -308,13 +309,16 @@ class Engine:
         await asyncio.sleep(WAKE_OTHERS_SECONDS)
         return 60.0
 
-    async def _leave_shards(self, shards: Collection[int]) -> None:
-        """Let go of shards: nothing of theirs may be under way when another engine takes them."""
-        leaving = set(shards)
-        self._pace.drop(leaving)
-        # A hand-over is rare, and three stages would have to signal their end
-        while self._pace.busy_with(leaving) or self._record.waits_for(leaving) or self._returned:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+    def _lost(self, shards: Collection[int]) -> None:
+        self._pace.drop(shards)
+
+    def _is_quiet(self, shard: int) -> bool:
+        """Tell whether nothing of a shard is under way, so that another engine may take it."""
+        return not (
+            self._pace.is_busy_with(shard)
+            or self._record.waits_for(shard)
+            or any(delivery.shard == shard for delivery in self._returned)
+        )
 
     # The tasks.
 
@@ -377,6 +381,7 @@ class Engine:
         finally:
             if not self._draining.is_set():
                 self._draining.set()
+                self._database.terminate()  # whatever could close it in peace is being cancelled
                 await self._end()
 
     async def _end(self) -> None:

@@ -7,7 +7,7 @@ leases of single deliveries still keep them apart.
 """
 
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from math import ceil
 
 from aetherflow_hooks.config import EngineSettings
@@ -15,6 +15,7 @@ from aetherflow_hooks.db import Database
 from aetherflow_hooks.watch.log import LogEvent, log
 
 SAFETY_SECONDS = 1.0  # we stop to believe in a lease so long before the database does
+LEAVING_SECONDS = 0.1  # how often a shard that is being left is looked at
 
 
 class Shards:
@@ -28,18 +29,25 @@ class Shards:
         engine_id: str,
         host: str,
         on_taken: Callable[[Collection[int]], None],
-        on_leaving: Callable[[Collection[int]], Awaitable[None]],
+        on_lost: Callable[[Collection[int]], None],
+        is_quiet: Callable[[int], bool],
     ) -> None:
-        """Call `on_taken` with new shards; await `on_leaving` before handing some back."""
+        """Call `on_taken` with shards that are new, `on_lost` with those that are no longer ours.
+
+        A shard that is left to another engine is lost at once, and handed over as soon as
+        `is_quiet` says that nothing of it is under way here.
+        """
         self._database = database
         self._settings = settings
         self._engine_id = engine_id
         self._host = host
         self._on_taken = on_taken
-        self._on_leaving = on_leaving
+        self._on_lost = on_lost
+        self._is_quiet = is_quiet
         self._until: dict[int, float] = {}  # by shard, monotonic seconds
+        self._leaving: set[int] = set()  # still ours for the database, no longer for us
         self._count = 0
-        self._engines = 1
+        self._engines = 0
 
     def held(self) -> Collection[int]:
         """Give the shards that are ours now."""
@@ -58,45 +66,47 @@ class Shards:
         engines = await self._database.value(
             "engine_seen", self._engine_id, self._host, settings.shard_lease_seconds
         )
-        before = set(self._until)
-        await self._note("shards_renew", self._engine_id, settings.shard_lease_seconds, renew=True)
-        # The first in number of several takes the larger part, so that the shares cover them all.
+        before = set(self.held())
+        renewed = await self._ask("shards_renew", settings.shard_lease_seconds)
+        self._leaving &= renewed.keys()
+        self._until = {shard: renewed[shard] for shard in renewed.keys() - self._leaving}
+        # Rounded up, so that the shares of all engines cover all shards.
         share = ceil(self._count / engines)
         if len(self._until) < share:
-            await self._note(
-                "shards_take",
-                self._engine_id,
-                settings.shard_lease_seconds,
-                share - len(self._until),
-                renew=False,
+            self._until |= await self._ask(
+                "shards_take", settings.shard_lease_seconds, share - len(renewed)
             )
-        elif len(self._until) > share:
-            await self.leave(sorted(self._until)[share:])
-        if set(self._until) != before or engines != self._engines:
-            self._engines = engines
-            log.info(LogEvent.ENGINE_SHARDS, held=len(self._until), of=self._count, engines=engines)
-        taken = set(self._until) - before
-        if taken:
-            self._on_taken(taken)
-        return settings.renew_seconds
-
-    async def leave(self, shards: Collection[int]) -> None:
-        """Hand shards back, after everything that is under way for them has ended."""
-        leaving = {shard: self._until.pop(shard) for shard in shards if shard in self._until}
-        if leaving:
-            await self._on_leaving(leaving)
-            await self._database.rows("shards_leave", self._engine_id, list(leaving))
+        for shard in sorted(self._until)[share:]:
+            del self._until[shard]
+            self._leaving.add(shard)
+        await self._hand_over()
+        self._tell(before, engines)
+        return LEAVING_SECONDS if self._leaving else settings.renew_seconds
 
     async def sign_off(self) -> None:
-        """Leave for good."""
-        await self._database.rows("shards_leave", self._engine_id, list(self._until))
+        """Leave for good; nothing may be under way any more."""
         self._until.clear()
+        await self._database.rows("shards_leave", self._engine_id, list(range(self._count)))
         await self._database.rows("engine_gone", self._engine_id)
 
-    async def _note(self, statement: str, *values: object, renew: bool) -> None:
-        """Keep what a statement says is ours, from the moment before it was asked."""
+    async def _ask(self, statement: str, *values: object) -> dict[int, float]:
+        """Give the shards that a statement makes ours, with the moment until when at the least."""
         until = time.monotonic() + self._settings.shard_lease_seconds - SAFETY_SECONDS
-        rows = await self._database.rows(statement, *values)
-        if renew:
-            self._until.clear()
-        self._until.update({row["shard"]: until for row in rows})
+        rows = await self._database.rows(statement, self._engine_id, *values)
+        return {row["shard"]: until for row in rows}
+
+    async def _hand_over(self) -> None:
+        quiet = [shard for shard in self._leaving if self._is_quiet(shard)]
+        if quiet:
+            await self._database.rows("shards_leave", self._engine_id, quiet)
+            self._leaving.difference_update(quiet)
+
+    def _tell(self, before: set[int], engines: int) -> None:
+        now = set(self._until)
+        if now != before or engines != self._engines:
+            log.info(LogEvent.ENGINE_SHARDS, held=len(now), of=self._count, engines=engines)
+        self._engines = engines
+        if before - now:
+            self._on_lost(before - now)
+        if now - before:
+            self._on_taken(now - before)

@@ -23,6 +23,7 @@ Row = Any  # asyncpg.Record, for which there are no types
 _PASSING = (
     OSError,  # refused, reset, no such host; TimeoutError is one too
     asyncpg.PostgresConnectionError,
+    asyncpg.InternalClientError,  # an idle connection that was just told of its end
     asyncpg.OperatorInterventionError,  # shutdown, restart, a cancelled statement
     asyncpg.InsufficientResourcesError,  # too many connections, disk full
     asyncpg.TransactionRollbackError,  # deadlock, serialization

@@ -150,11 +150,14 @@ class Lease:
         Without this they would wait for the lease's end after every lost connection.
         """
         while self._doubtful:
-            wanted, token = self._doubtful[0]
-            await self._database.rows(
-                "return_doubtful", wanted.shard, list(wanted.rooms), token, DOUBTFUL_ROWS_MAX
-            )
-            self._doubtful.pop(0)
+            wanted, token = doubt = self._doubtful.pop()
+            try:
+                await self._database.rows(
+                    "return_doubtful", wanted.shard, list(wanted.rooms), token, DOUBTFUL_ROWS_MAX
+                )
+            except DatabaseUnavailable:
+                self._doubtful.append(doubt)
+                raise
 
     async def _fetch(self, deliveries: Sequence[Delivery]) -> dict[str, Event]:
         """Give the events of deliveries, read once however many endpoints want them."""

@@ -209,10 +209,10 @@ class Pace:
             if not lane.in_flight and not lane.asked:
                 del self._lanes[lane.endpoint.id]
 
-    def busy_with(self, shards: set[int]) -> bool:
-        """Tell whether anything of these shards is under way."""
+    def is_busy_with(self, shard: int) -> bool:
+        """Tell whether anything of a shard is on lease or being asked for."""
         return any(
-            lane.endpoint.shard in shards and (lane.in_flight or lane.waiting or lane.asked)
+            lane.endpoint.shard == shard and (lane.in_flight or lane.waiting or lane.asked)
             for lane in self._lanes.values()
         )
 

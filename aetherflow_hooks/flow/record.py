@@ -93,9 +93,9 @@ class Record:
         self._on_room()
         return 0.0
 
-    def waits_for(self, shards: set[int]) -> bool:
-        """Tell whether a result of one of these shards is not written yet."""
-        return bool(shards & (self._waiting.keys() | self._busy))
+    def waits_for(self, shard: int) -> bool:
+        """Tell whether a result of a shard is not written yet."""
+        return shard in self._waiting or shard in self._busy
 
     async def _write(self, shard: int, batch: list[Attempt]) -> None:
         """Write a batch; where one row of it cannot be written, all the others still are."""

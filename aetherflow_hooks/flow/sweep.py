@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database
+from aetherflow_hooks.errors import DatabaseUnavailable
 from aetherflow_hooks.watch.log import LogEvent, log
 
 ENGINE_FORGOTTEN_SECONDS = 86_400.0
@@ -94,9 +95,13 @@ class Sweep:
         Detaching waits for transactions that use the table; where it was cut short, the next
         sweep finishes it.
         """
-        await self._database.execute_alone(
-            f"alter table aetherflow.{parent} detach partition aetherflow.{name} "
-            f"{'finalize' if detaching else 'concurrently'}"
-        )
+        try:
+            await self._database.execute_alone(
+                f"alter table aetherflow.{parent} detach partition aetherflow.{name} "
+                f"{'finalize' if detaching else 'concurrently'}"
+            )
+        except DatabaseUnavailable as error:
+            log.warning(LogEvent.SWEEP_POSTPONED, name=name, error=str(error))
+            return
         await self._database.execute_alone(f"drop table aetherflow.{name}")
         log.info(LogEvent.SWEEP_PARTITION, name=name)

@@ -34,6 +34,7 @@ class LogEvent(StrEnum):
     RECORD_LATE = "record.late"  # warning: results whose lease was lost changed nothing
     ENDPOINT_DISABLED = "endpoint.disabled"  # warning: an answer disabled an endpoint
     SWEEP_PARTITION = "sweep.partition"  # info: a day's partition was dropped
+    SWEEP_POSTPONED = "sweep.postponed"  # warning: a long transaction still uses an old partition
     SWEEP_EXPIRED = "sweep.expired"  # warning: undelivered work outlived its events
     SWEEP_DONE = "sweep.done"  # debug: rows removed
 

@@ -148,7 +148,7 @@ async def test_a_shard_that_is_let_go_gives_back_what_waits_and_starts_nothing()
     bench.held.discard(3)
     bench.pace.drop([3])
     assert len(bench.back) == leased > 0
-    assert not bench.pace.busy_with({3})
+    assert not bench.pace.is_busy_with(3)
     bench.is_full = False
     bench.pace.resume()
     assert await bench.answer_all() == 0
