@@ -1,0 +1,356 @@
+"""The schema: explained, closed to strangers, made once, and the same under any name."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from importlib.resources import files
+from typing import Any
+
+import asyncpg
+import pytest
+
+from aetherflow_hooks import emit, migrate, start_engine
+from aetherflow_hooks.config import Settings
+from aetherflow_hooks.db import Database, check_schema
+from aetherflow_hooks.db.statements import migrations
+from aetherflow_hooks.dev.embedded import EmbeddedPostgres
+from aetherflow_hooks.dev.receiver import Receiver
+from aetherflow_hooks.engine import allowed_networks
+from aetherflow_hooks.errors import (
+    DatabaseUnfit,
+    HooksError,
+    SchemaMissing,
+    SchemaTooNew,
+    SchemaTooOld,
+)
+from aetherflow_hooks.manage.endpoints import NewEndpoint, add_endpoint
+from aetherflow_hooks.model import DeadReason, EndpointState
+from aetherflow_hooks.rules.topics import DELIVERY_EXHAUSTED, ENDPOINT_DISABLED, patterns_of
+from tests.conftest import settings_for, until
+
+NAMES = [name for _, name, _ in migrations()]
+
+
+@asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[Any]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def column(dsn: str, sql: str, *values: object) -> list[Any]:
+    """Give the first column of a query's rows."""
+    async with connected(dsn) as connection:
+        return [row[0] for row in await connection.fetch(sql, *values)]
+
+
+# What a migration left behind.
+
+UNEXPLAINED = {
+    "tables": """
+        select relname from pg_class
+        where relnamespace = 'aetherflow'::regnamespace and relkind in ('r', 'p', 'v', 'm', 'S')
+          and obj_description(oid, 'pg_class') is null""",
+    "columns": """
+        select relname || '.' || attname from pg_class join pg_attribute on attrelid = pg_class.oid
+        where relnamespace = 'aetherflow'::regnamespace and relkind in ('r', 'p', 'v', 'm')
+          and not relispartition and attnum > 0 and not attisdropped
+          and col_description(attrelid, attnum) is null""",
+    "indexes": """
+        select relname from pg_class
+        where relnamespace = 'aetherflow'::regnamespace and relkind in ('i', 'I')
+          and not relispartition and obj_description(oid, 'pg_class') is null""",
+    "functions": """
+        select oid::regprocedure::text from pg_proc
+        where pronamespace = 'aetherflow'::regnamespace
+          and obj_description(oid, 'pg_proc') is null""",
+    "schema": """
+        select nspname from pg_namespace
+        where nspname = 'aetherflow' and obj_description(oid, 'pg_namespace') is null""",
+}
+
+
+@pytest.mark.parametrize("kind", UNEXPLAINED)
+async def test_everything_in_the_schema_is_explained(dsn: str, kind: str) -> None:
+    assert await column(dsn, UNEXPLAINED[kind]) == []
+
+
+async def test_no_stranger_may_do_anything(dsn: str) -> None:
+    functions = "select oid from pg_proc where pronamespace = 'aetherflow'::regnamespace"
+    tables = "select oid from pg_class where relnamespace = 'aetherflow'::regnamespace"
+    open_to_all = f"""
+        select oid::regprocedure::text from ({functions}) f
+        where has_function_privilege('public', oid, 'execute')
+        union all
+        select oid::regclass::text from ({tables} and relkind in ('r', 'p', 'v')) t
+        where has_table_privilege('public', oid, 'select, insert, update, delete')
+        union all
+        select 'the schema' where has_schema_privilege('public', 'aetherflow', 'usage, create')"""
+    assert len(await column(dsn, functions)) > 5
+    assert await column(dsn, open_to_all) == []
+
+
+READABLE = {
+    "events": {"id", "tenant", "type", "data", "emitted_at"},
+    "endpoints": {"id", "tenant", "url", "state"},
+    "deliveries": {"endpoint_id", "event_id", "due_at"},
+    "attempts": {
+        *("endpoint_id", "event_id", "attempt", "status", "started_at", "duration_ms", "error"),
+    },
+}
+
+
+@pytest.mark.parametrize("table", READABLE)
+async def test_operators_find_the_columns_of_the_contract(dsn: str, table: str) -> None:
+    found = await column(
+        dsn,
+        "select column_name::text from information_schema.columns"
+        " where table_schema = 'aetherflow' and table_name = $1",
+        table,
+    )
+    assert READABLE[table] <= set(found)
+    assert not [name for name in found if "secret" in name or "password" in name]
+
+
+CLOSED_LISTS: dict[str, Iterable[str]] = {
+    "endpoints.state": EndpointState,
+    "dead.reason": DeadReason,
+    "attempts.verdict": ("delivered", "retry", "dead", "late"),
+    "attempts.outcome": ("answered", "timed_out", "not_reached", "blocked"),
+}
+
+
+@pytest.mark.parametrize("where", CLOSED_LISTS)
+async def test_postgres_takes_the_words_of_the_model_and_no_others(dsn: str, where: str) -> None:
+    table, name = where.split(".")
+    (check,) = await column(
+        dsn,
+        "select pg_get_constraintdef(oid) from pg_constraint"
+        " where conrelid = $1::regclass and contype = 'c' and conname like '%' || $2 || '_check'",
+        f"aetherflow.{table}",
+        f"{table}_{name}",
+    )
+    assert set(re.findall(r"'(\w+)'", check)) == {str(word) for word in CLOSED_LISTS[where]}
+
+
+# Migrating.
+
+
+def test_migrations_are_numbered_without_a_gap() -> None:
+    found = sorted(file.name for file in (files("aetherflow_hooks.db") / "migrations").iterdir())
+    assert [f"{name}.sql" for name in NAMES] == found
+    for number, name in enumerate(found, 1):
+        assert re.fullmatch(rf"{number:04}_[a-z][a-z0-9_]*\.sql", name)
+
+
+async def test_migrating_again_does_nothing(empty_dsn: str) -> None:
+    settings = settings_for(empty_dsn)
+    snapshot = (
+        "select relname || relfilenode || coalesce(relacl::text, '') from pg_class"
+        " where relnamespace = 'aetherflow'::regnamespace order by 1"
+    )
+    assert await migrate(settings) == NAMES
+    before = await column(empty_dsn, snapshot)
+    assert await migrate(settings) == []
+    assert await column(empty_dsn, snapshot) == before
+    assert await column(empty_dsn, "select name from aetherflow.migrations") == NAMES
+
+
+async def test_migrating_from_several_places_at_once_is_done_by_one(empty_dsn: str) -> None:
+    settings = settings_for(empty_dsn)
+    done = await asyncio.gather(*(migrate(settings) for _ in range(5)))
+    assert sorted(done) == [[], [], [], [], NAMES]
+    await check_schema(settings.database)
+
+
+async def test_two_schemas_of_one_database_are_migrated_at_once(empty_dsn: str) -> None:
+    both = [settings_for(empty_dsn, database={"schema_name": name}) for name in ("one", "two")]
+    assert await asyncio.gather(*map(migrate, both)) == [NAMES, NAMES]
+
+
+BREAK = {
+    "newer": ("insert into aetherflow.migrations values (9999, '9999_later')", SchemaTooNew),
+    "older": ("delete from aetherflow.migrations where number > 1", SchemaTooOld),
+    "emptied": ("delete from aetherflow.migrations", SchemaMissing),
+    "missing": ("drop schema aetherflow cascade", SchemaMissing),
+}
+
+
+@pytest.mark.parametrize("case", BREAK)
+async def test_a_database_of_another_version_is_refused_with_what_to_do(
+    dsn: str, case: str
+) -> None:
+    sql, error = BREAK[case]
+    async with connected(dsn) as connection:
+        await connection.execute(sql)
+    settings = settings_for(dsn)
+    do = "install a newer aetherflow-hooks" if case == "newer" else "run `aetherflow-hooks migrate`"
+    with pytest.raises(error, match=do):
+        await check_schema(settings.database)
+    with pytest.raises(error, match=do):
+        await start_engine(settings)
+    if case == "newer":
+        with pytest.raises(error, match=do):
+            await migrate(settings)
+
+
+async def test_a_database_without_utf_8_is_refused(server: EmbeddedPostgres) -> None:
+    async with connected(server.dsn()) as admin:
+        await admin.execute(
+            "create database ascii encoding 'SQL_ASCII' template template0 locale 'C'"
+        )
+        try:
+            with pytest.raises(DatabaseUnfit, match="SQL_ASCII"):
+                await migrate(settings_for(server.dsn("ascii")))
+            left = "select nspname from pg_namespace where nspname = 'aetherflow'"
+            assert await column(server.dsn("ascii"), left) == []
+        finally:
+            await admin.execute("drop database ascii with (force)")
+
+
+async def test_partitions_reach_as_far_ahead_as_the_setting_says(empty_dsn: str) -> None:
+    (today,) = await column(empty_dsn, "select (now() at time zone 'UTC')::date")
+    await migrate(settings_for(empty_dsn, sweep={"partitions_ahead_days": 12}))
+    for table in ("events", "attempts"):
+        found = await column(
+            empty_dsn,
+            "select right(inhrelid::regclass::text, 8)::date from pg_inherits"
+            " where inhparent = $1::regclass order by 1",
+            f"aetherflow.{table}",
+        )
+        assert found == [found[0] + timedelta(days=n) for n in range(len(found))]  # no gap
+        assert found[0] <= today
+        assert found[-1] >= today + timedelta(days=12)
+
+
+# Other shards, other names.
+
+
+async def delivered(settings: Settings, receiver: Receiver, count: int) -> None:
+    """Add endpoints, emit, and see that an engine delivers all of it."""
+    schema = settings.database.schema_name
+    async with Database(settings.database) as database, connected(settings.database.dsn) as c:
+        for n in range(count):
+            await add_endpoint(
+                database,
+                NewEndpoint(url=receiver.url(f"/{n}")),
+                settings=settings,
+                allowed=allowed_networks(settings),
+            )
+        sent = [await emit(c, "order.paid", {"n": n}, schema=schema) for n in range(count)]
+        async with start_engine(settings):
+            await receiver.wait_for(count * count)
+
+            async def nothing_waits() -> bool:
+                return not await c.fetchval(f'select exists (select from "{schema}".deliveries)')
+
+            await until(nothing_waits)
+        attempts = await c.fetchval(f'select count(*) from "{schema}".attempts')
+    ids = [request.headers["webhook-id"] for request in receiver.received]
+    assert sorted(ids) == sorted(sent * count)
+    assert attempts == count * count
+
+
+@pytest.mark.parametrize("shards", [1, 4])
+async def test_the_first_migration_fixes_the_number_of_shards(
+    empty_dsn: str, receiver: Receiver, shards: int
+) -> None:
+    settings = settings_for(empty_dsn, database={"shards": shards})
+    await migrate(settings)
+    await migrate(settings_for(empty_dsn, database={"shards": 64}))
+    assert await column(empty_dsn, "select aetherflow.shard_count()") == [shards]
+    numbers = await column(empty_dsn, "select shard from aetherflow.shards order by shard")
+    assert numbers == list(range(shards))
+    await delivered(settings, receiver, 6)
+    used = "select shard from aetherflow.events union select shard from aetherflow.endpoints"
+    assert set(await column(empty_dsn, used)) <= set(numbers)
+
+
+@pytest.mark.parametrize("schema", ["hooks", "select", "_2", "aetherflow_b"])
+async def test_another_schema_name_is_as_good(
+    empty_dsn: str, receiver: Receiver, schema: str
+) -> None:
+    settings = settings_for(empty_dsn, database={"schema_name": schema})
+    with pytest.raises(SchemaMissing, match=f'schema "{schema}"'):
+        await check_schema(settings.database)
+    assert await migrate(settings) == NAMES
+    assert await migrate(settings) == []
+    spaces = "select nspname from pg_namespace where nspname !~ '^(pg_|information_schema|public)'"
+    assert await column(empty_dsn, spaces) == [schema]
+    await delivered(settings, receiver, 2)
+
+
+@pytest.mark.xfail(strict=True, reason="in_schema renames the types aetherflow.* too")
+@pytest.mark.parametrize("schema", ["hooks", "select"])
+async def test_what_operators_are_told_keeps_its_name_in_another_schema(
+    empty_dsn: str, schema: str
+) -> None:
+    settings = settings_for(empty_dsn, database={"schema_name": schema})
+    await migrate(settings)
+    patterns = f'select "{schema}".patterns_of($1)'
+    for event_type in (DELIVERY_EXHAUSTED, ENDPOINT_DISABLED):
+        assert await column(empty_dsn, patterns, event_type) == [patterns_of(event_type)]
+
+
+@pytest.mark.xfail(
+    strict=True, raises=HooksError, reason="in_schema renames the types aetherflow.* too"
+)
+@pytest.mark.parametrize("schema", ["hooks", "select"])
+async def test_an_endpoint_that_is_gone_is_recorded_in_another_schema(
+    empty_dsn: str, schema: str
+) -> None:
+    settings = settings_for(empty_dsn, database={"schema_name": schema})
+    await migrate(settings)
+    async with Database(settings.database) as database, connected(empty_dsn) as c:
+        added = await add_endpoint(
+            database, NewEndpoint(url="https://example.com/"), settings=settings, allowed=[]
+        )
+        shard = await c.fetchval(f'select "{schema}".shard_of($1)', added["id"])
+        await c.execute(
+            f'insert into "{schema}".deliveries'  # on lease, by the token 7
+            " (shard, event_shard, attempt, endpoint_id, event_id, due_at, lease_token)"
+            " values ($1, 0, 1, $2, 'evt_0', now(), 7)",
+            shard,
+            added["id"],
+        )
+        now = await c.fetchval("select now()")
+        result = [added["id"], "evt_0", 7, 1, "dead", 0.0, "gone"]
+        attempt = ["answered", 410, now, 5, None, None, None]
+        columns = [[value] for value in (*result, *attempt)]
+        told = await database.rows("record_attempts", shard, *columns)
+        assert [tuple(row) for row in told] == [("disabled", added["id"])]
+        types = f'select type from "{schema}".events'
+        assert await column(empty_dsn, types) == [ENDPOINT_DISABLED]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        "aetherflow",
+        "select",
+        pytest.param(
+            "hooks",
+            marks=pytest.mark.xfail(
+                strict=True, reason="grant_emit compares a quoted name with an unquoted one"
+            ),
+        ),
+    ],
+)
+async def test_a_role_can_be_let_emit_whatever_the_schema_is_called(
+    empty_dsn: str, schema: str
+) -> None:
+    await migrate(settings_for(empty_dsn, database={"schema_name": schema}))
+    async with connected(empty_dsn) as c:
+        transaction = c.transaction()  # rolled back, since a role outlives its database
+        await transaction.start()
+        await c.execute("create role emits_elsewhere")
+        await c.execute(f"select \"{schema}\".grant_emit('emits_elsewhere')")
+        functions = "select bool_and(has_function_privilege('emits_elsewhere', oid, 'execute'))"
+        of_emit = " from pg_proc where proname = 'emit' and pronamespace = $1::regnamespace"
+        granted = await c.fetchval(functions + of_emit, f'"{schema}"')
+        await transaction.rollback()
+    assert granted

@@ -1,0 +1,237 @@
+"""The statements: each file is what its head says, is used, and walks the index that it names."""
+
+import ast
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import asyncpg
+import orjson
+import pytest
+
+import aetherflow_hooks
+from aetherflow_hooks.db.database import connect_options
+from tests.conftest import settings_for
+
+PACKAGE = Path(aetherflow_hooks.__file__).parent
+FILES = {
+    file.name.removesuffix(".sql"): file.read_text(encoding="utf-8")
+    for file in (files("aetherflow_hooks.db") / "sql").iterdir()
+}
+HOT = (
+    "fanout_events",
+    "find_deliveries",
+    "lease_deliveries",
+    "return_deliveries",
+    "return_doubtful",
+    "record_attempts",
+)
+HEAD = re.compile(
+    r"-- (?P<name>[a-z_]+): [^\n]+\.\n"
+    r"(?P<takes>(?:--   \$\d+ [a-z_]+ [a-z ]+(?:\[\])?\n)*)"
+    r"-- returns (?P<returns>[a-z0-9_]+(?:, [a-z0-9_]+)*)\n"
+    r"(?:-- walks (?P<walks>[a-z_]+(?:, [a-z_]+)*)\n)?"
+    r"(?:--\n(?:-- [^\n]+\n)+)?"
+    r"(?=[a-z(])"  # the statement itself
+)
+SHORT = {  # what Postgres calls inside what people write
+    "bool": "boolean",
+    "float8": "double precision",
+    "int2": "smallint",
+    "int4": "integer",
+    "int8": "bigint",
+}
+
+
+class Head(NamedTuple):
+    name: str
+    takes: list[str]  # the types, $1 first
+    returns: list[str]
+    walks: list[str]
+
+
+def head_of(text: str) -> Head:
+    found = HEAD.match(text)
+    assert found, text[:300]
+    takes = [line.split(maxsplit=3)[1:] for line in found["takes"].splitlines()]
+    assert [number for number, _, _ in takes] == [f"${n}" for n in range(1, len(takes) + 1)]
+    assert len({name for _, name, _ in takes}) == len(takes)
+    return Head(
+        found["name"],
+        [type_ for _, _, type_ in takes],
+        found["returns"].split(", "),
+        found["walks"].split(", ") if found["walks"] else [],
+    )
+
+
+def written(type_: str) -> str:
+    """Give a type as people write it."""
+    base, array, _ = type_.partition("[]")
+    return SHORT.get(base, base) + array
+
+
+each_file = pytest.mark.parametrize("name", sorted(FILES))
+
+
+@each_file
+def test_a_file_begins_with_a_head_of_its_name(name: str) -> None:
+    assert head_of(FILES[name]).name == name
+
+
+@each_file
+def test_a_file_holds_one_statement(name: str) -> None:
+    assert ";" not in re.sub(r"--.*", "", FILES[name])
+    assert FILES[name].endswith("\n")
+
+
+async def test_postgres_takes_and_gives_what_the_heads_say(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    found, said = {}, {}
+    for name, text in FILES.items():
+        statement = await connection.prepare(text)
+        found[name] = (
+            [written(parameter.name) for parameter in statement.get_parameters()],
+            [attribute.name for attribute in statement.get_attributes()],
+        )
+        head = head_of(text)
+        said[name] = (head.takes, head.returns)
+    await connection.close()
+    assert found == said
+
+
+def named_in_python() -> Iterator[str]:
+    """Give the statements that the package runs, as it names them."""
+    nodes = [
+        node
+        for file in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    ]
+    runs = {  # Database.rows, Database.value and whatever hands a name on to them
+        node.name
+        for node in nodes
+        if isinstance(node, ast.AsyncFunctionDef)
+        and "statement" in {argument.arg for argument in node.args.args}
+    }
+    for node in nodes:
+        match node:
+            case ast.Call(
+                func=ast.Attribute(attr=attr), args=[ast.Constant(value=str(name)), *_]
+            ) if attr in runs:
+                yield name
+            case ast.Subscript(
+                value=ast.Name(id="prepared") | ast.Call(func=ast.Name(id="statements")),
+                slice=ast.Constant(value=str(name)),
+            ):
+                yield name
+
+
+def test_every_statement_is_run_and_everything_run_is_a_statement() -> None:
+    assert set(named_in_python()) == set(FILES)
+
+
+@pytest.mark.parametrize("name", HOT)
+def test_a_hot_statement_names_one_shard(name: str) -> None:
+    sql = " ".join(re.sub(r"--.*", "", FILES[name]).split())
+    assert head_of(FILES[name]).takes[0] == "smallint"
+    assert re.search(r"\bshard = \$1\b", sql)
+    assert not re.search(r"any ?\( ?\$1\b", sql)
+    # Each mention of a table of a shard's says which one.
+    tables = re.findall(r"\b(?:from|using|update|join) aetherflow\.(?:outbox|deliveries)\b", sql)
+    assert tables
+    assert len(re.findall(r"\bshard = \$1\b", sql)) >= len(tables)
+
+
+# A few hundred endpoints, a few thousand rows of everything that waits: enough for the planner to
+# prefer an index where one fits, and little enough to be there in a second.
+FILL = """
+insert into aetherflow.endpoints (id, shard, url)
+select id, aetherflow.shard_of(id), 'https://example.com/'
+from (select 'ep_' || left(md5('endpoint' || n), 12) as id from generate_series(1, 300) n) e;
+
+insert into aetherflow.subscriptions (tenant, pattern, endpoint_id)
+select '', case when n % 3 = 0 then '*' else 'a.' || n end, id
+from (select id, row_number() over (order by id) as n from aetherflow.endpoints) e;
+
+insert into aetherflow.events (shard, id, tenant, type, data, emitted_at)
+select aetherflow.shard_of(id), id, '', 'a.b', '{}', now()
+from (
+    select aetherflow.event_id_at(now() - n * interval '1 ms') || left(md5('event' || n), 11) as id
+    from generate_series(1, 4000) n
+) e;
+
+insert into aetherflow.outbox (shard, due_at, event_id, tenant, type)
+select shard, emitted_at, id, tenant, type from aetherflow.events;
+
+insert into aetherflow.deliveries (shard, event_shard, endpoint_id, event_id, due_at)
+select e.shard, v.shard, e.id, v.id, now() + (random() - 0.5) * interval '1 hour'
+from (select id, shard, row_number() over (order by id) as n from aetherflow.endpoints) e
+join (select id, shard, row_number() over (order by id) as n from aetherflow.events) v
+  on v.n % 15 = e.n % 15 and v.n <= 1200;
+
+insert into aetherflow.dead (shard, endpoint_id, event_id, event_shard, attempts, reason, died_at)
+select shard, endpoint_id, event_id, event_shard, 4, 'exhausted', due_at from aetherflow.deliveries
+limit 4000;
+
+insert into aetherflow.idempotency_keys (shard, tenant, key, event_id)
+select aetherflow.shard_of(md5(id)), '', id, id from aetherflow.events;
+"""
+
+
+def parts(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Give a node of a plan and all below it."""
+    yield plan
+    for part in plan.get("Plans", ()):
+        yield from parts(part)
+
+
+async def explain(connection: Any, name: str) -> dict[str, Any]:
+    """Give the plan that a statement has whatever its values are."""
+    takes = head_of(FILES[name]).takes
+    types = f"({', '.join(takes)})" if takes else ""
+    nothing = f"({', '.join(['null'] * len(takes))})" if takes else ""
+    await connection.execute(f"prepare {name} {types} as {FILES[name]}")
+    text = await connection.fetchval(f"explain (format json) execute {name} {nothing}")
+    plan: dict[str, Any] = orjson.loads(text)[0]["Plan"]
+    return plan
+
+
+async def test_case_81_statements_walk_the_indexes_that_they_name(dsn: str) -> None:
+    options = connect_options(settings_for(dsn).database)  # as the engine connects
+    connection = await asyncpg.connect(dsn, **options)
+    await connection.execute(FILL)
+    await connection.execute("analyze")
+    await connection.execute("set plan_cache_mode = force_generic_plan")
+    waiting = await connection.fetchval("select count(*) from aetherflow.deliveries")
+    wholes = dict(
+        await connection.fetch(
+            "select part.relname, whole.relname from pg_inherits i"
+            " join pg_class part on part.oid = i.inhrelid"
+            " join pg_class whole on whole.oid = i.inhparent and whole.relkind = 'I'"
+        )
+    )
+    named = {name: set(head_of(text).walks) for name, text in FILES.items() if "-- walks" in text}
+    plans = {name: list(parts(await explain(connection, name))) for name in named}
+    await connection.close()
+    assert waiting > 5000
+    missing = {}
+    for name, plan in plans.items():
+        walked = {part["Index Name"] for part in plan if "Index Name" in part}
+        missing[name] = named[name] - {wholes.get(index, index) for index in walked}
+    assert missing == {name: set() for name in named}
+    for name in ("lease_deliveries", "find_events", "record_attempts"):
+        scanned = [part["Relation Name"] for part in plans[name] if part["Node Type"] == "Seq Scan"]
+        assert not [it for it in scanned if it.startswith(("deliveries", "outbox", "events"))], name
+    for name in ("lease_deliveries", "find_events", "fanout_events", "return_doubtful"):
+        assert sorts_of_what_waits(plans[name]) == [], name
+
+
+def sorts_of_what_waits(plan: list[dict[str, Any]]) -> list[str]:
+    """Name the sorts of rows that wait: their index gives them in order already."""
+    return [
+        str(part["Sort Key"])
+        for part in plan
+        if part["Node Type"] in {"Sort", "Incremental Sort"}
+        and any(below.get("Relation Name") in {"deliveries", "outbox"} for below in parts(part))
+    ]
