@@ -4,18 +4,29 @@ Settings come from a TOML file, and each can be overridden by an environment var
 AETHERFLOW_HOOKS_<SECTION>__<NAME>. `config.example.toml` is made from this file by `render()`.
 """
 
+import copy
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import annotated_types
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
-from aetherflow_hooks.errors import ConfigInvalid
+from aetherflow_hooks.errors import ConfigInvalid, InputRefused
+from aetherflow_hooks.rules.addresses import parse_allowed
 
 ENVIRONMENT_PREFIX = "AETHERFLOW_HOOKS_"
 GIVEN_TO_HOSTS = "DATABASE_URL"  # where hosting platforms put the DSN
@@ -140,7 +151,7 @@ class PostSettings(Section):
 class RetrySettings(Section):
     """What follows a failed attempt."""
 
-    schedule_seconds: tuple[float, ...] = Field(
+    schedule_seconds: tuple[Annotated[float, Field(ge=0, le=2_592_000)], ...] = Field(
         (10.0, 60.0, 600.0),
         max_length=50,
         description="The pause before each retry, by default; their number is the retries'.",
@@ -151,12 +162,6 @@ class RetrySettings(Section):
     retry_after_max_seconds: float = Field(
         3600.0, ge=0, le=86_400, description="The longest `Retry-After` that is obeyed."
     )
-
-    @model_validator(mode="after")
-    def _pauses_are_pauses(self) -> Self:
-        if any(not 0 <= pause <= 30 * 86_400 for pause in self.schedule_seconds):
-            raise ValueError("each pause is 0 to 2592000 seconds (30 days)")
-        return self
 
 
 class RecordSettings(Section):
@@ -197,10 +202,18 @@ class EngineSettings(Section):
     )
 
 
+def _network(text: str) -> str:
+    try:
+        parse_allowed(text)
+    except InputRefused as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
 class EgressSettings(Section):
     """Where POSTs may go."""
 
-    allow: tuple[str, ...] = Field(
+    allow: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
         (),
         description='Networks let through though they are not public: "10.1.0.0/16:8000-8100".',
     )
@@ -286,13 +299,15 @@ def load(
     values = _read(file) if file else {}
     problems = _merge_environment(values, environment)
     for section, names in (given or {}).items():
-        values[section] = {**values.get(section, {}), **names} if isinstance(names, dict) else names
-    try:
-        settings = Settings.model_validate(values)
-    except ValidationError as error:
-        raise ConfigInvalid(source, [*problems, *_told(error)]) from None
+        before = values.get(section, {})
+        if not isinstance(names, dict):
+            values[section] = names
+        elif isinstance(before, dict):
+            values[section] = {**before, **names}
+    problems += _problems(values)
     if problems:
         raise ConfigInvalid(source, problems)
+    settings = Settings.model_validate(values)
     if not settings.database.dsn and environment.get(GIVEN_TO_HOSTS):
         return settings.with_dsn(environment[GIVEN_TO_HOSTS])
     return settings
@@ -322,12 +337,14 @@ def render(settings: Settings, *, comments: bool = True) -> str:
 
 def shown(settings: Settings) -> Settings:
     """Hide what nobody may read over a shoulder: the password inside the DSN."""
-    dsn = settings.database.dsn
-    head, at, tail = dsn.rpartition("@")
-    scheme, colon, password = head.rpartition(":")
-    if at and colon and not password.startswith("//"):
-        return settings.with_dsn(f"{scheme}:{HIDDEN}@{tail}")
-    return settings
+    address, mark, query = settings.database.dsn.partition("?")
+    user, at, host = address.rpartition("@")
+    scheme, slashes, user = user.rpartition("//")
+    name, colon, _ = user.partition(":")
+    if at and colon:
+        address = f"{scheme}{slashes}{name}:{HIDDEN}@{host}"
+    query = re.sub(r"(?<![^&])(password=)[^&]*", rf"\1{HIDDEN}", query)
+    return settings.with_dsn(f"{address}{mark}{query}")
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -357,7 +374,8 @@ def _merge_environment(values: dict[str, Any], environment: Mapping[str, str]) -
         table = values
         for part in path[:-1]:
             table = table.setdefault(part, {})
-        table[path[-1]] = value
+        if isinstance(table, dict):  # where it is none, that is told as a problem of the file
+            table[path[-1]] = value
     return problems
 
 
@@ -372,16 +390,50 @@ def _field_at(path: list[str]) -> FieldInfo | None:
     return None if field is None or isinstance(field.default, Section) else field
 
 
+def _problems(values: dict[str, Any]) -> list[str]:
+    """Tell every problem: of single settings first, then of those that do not fit each other.
+
+    pydantic compares settings only where each is right by itself, so those that are not are left
+    out for a second look.
+    """
+    told: list[str] = []
+    values = copy.deepcopy(values)
+    while True:
+        try:
+            Settings.model_validate(values)
+        except ValidationError as error:
+            told += _told(error)
+            wrong = [problem["loc"] for problem in error.errors() if problem["loc"]]
+            if not wrong:
+                return told
+            for path in wrong:
+                _leave_out(values, path)
+        else:
+            return told
+
+
+def _leave_out(values: dict[str, Any], path: tuple[int | str, ...]) -> None:
+    for length in range(len(path), 0, -1):
+        table: Any = values
+        for part in path[: length - 1]:
+            table = table.get(part) if isinstance(table, dict) else None
+        if isinstance(table, dict) and path[length - 1] in table:
+            del table[path[length - 1]]
+            return
+
+
 def _told(error: ValidationError) -> Iterator[str]:
     for problem in error.errors():
         path = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             yield f"{path} is no setting (`aetherflow-hooks config show` lists them)"
+        elif problem["type"] == "model_type":
+            yield f"{path} is a table of settings, and not one setting"
         elif path == "":
             yield from message.splitlines()
         else:
-            hidden = path == "database.dsn"
+            hidden = path == "database.dsn"  # it may hold a password
             value = HIDDEN if hidden else json.dumps(problem["input"], default=str)
             yield f"{path} = {value}: {message[:1].lower()}{message[1:]}"
 

@@ -27,8 +27,11 @@ class ConfigInvalid(HooksError):
         """Keep `problems`, one line each, found in `source` (a file's name or "settings")."""
         self.source = source
         self.problems = tuple(problems)
-        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
-        super().__init__("\n".join([f"{source}: {count}", *(f"  {line}" for line in problems)]))
+        if len(problems) == 1:
+            super().__init__(f"{source}: {problems[0]}")
+        else:
+            head = f"{source}: {len(problems)} problems"
+            super().__init__("\n".join([head, *(f"  {line}" for line in problems)]))
 
 
 class InputRefused(HooksError):

@@ -10,6 +10,7 @@ from aetherflow_hooks.cli.demo import demo
 from aetherflow_hooks.cli.emit import emit
 from aetherflow_hooks.cli.endpoint import endpoint
 from aetherflow_hooks.cli.run import migrate, run
+from aetherflow_hooks.cli.session import plain
 from aetherflow_hooks.cli.status import status
 from aetherflow_hooks.errors import HooksError
 
@@ -29,5 +30,6 @@ def main() -> None:
     try:
         commands(prog_name="aetherflow-hooks")
     except HooksError as error:
-        click.echo(f"error: {error}", err=True)
+        lines = str(error).split("\n")
+        click.echo("error: " + "\n".join(plain(line) for line in lines), err=True)
         sys.exit(1)

@@ -30,7 +30,7 @@ def emit(
     expires_at: str | None,
 ) -> None:
     """Emit an event and print its id. Data is a JSON object, or - to read it from stdin."""
-    text = sys.stdin.read() if data == "-" else data
+    text = _standard_input() if data == "-" else data
     times = {"deliver_at": _moment(deliver_at), "expires_at": _moment(expires_at)}
 
     async def work(database: Database, _: Settings) -> str:
@@ -39,6 +39,13 @@ def emit(
         )
 
     click.echo(with_database(settings, work))
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise InputRefused(f"what came on stdin is not UTF-8: {error}") from None
 
 
 def _moment(text: str | None) -> datetime | None:

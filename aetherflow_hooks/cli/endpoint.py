@@ -115,8 +115,15 @@ def delete(settings: Settings, endpoint_id: str) -> None:
     show_default=True,
     help="Seconds for which the old secret signs along.",
 )
+@as_json
 @connected
-def rotate_secret(settings: Settings, endpoint_id: str, secret: str | None, overlap: float) -> None:
+def rotate_secret(
+    settings: Settings,
+    endpoint_id: str,
+    secret: str | None,
+    overlap: float,
+    as_json: bool,
+) -> None:
     """Give an endpoint a new secret, and print it this once."""
     new = with_database(
         settings,
@@ -124,7 +131,10 @@ def rotate_secret(settings: Settings, endpoint_id: str, secret: str | None, over
             db, endpoint_id, secret=secret, overlap_seconds=overlap
         ),
     )
-    click.echo(f"secret  {new}")
+    if as_json:
+        print_json({"id": endpoint_id, "secret": new})
+    else:
+        click.echo(f"secret  {new}")
 
 
 def _state_command(name: str, state: EndpointState, text: str) -> None:

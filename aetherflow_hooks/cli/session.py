@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -86,8 +87,14 @@ def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_jso
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON, indented."""
-    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode())
+    """Print a value as JSON, indented, every character escaped that a terminal might obey."""
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2, default=str).decode()
+    click.echo(
+        "".join(
+            letter if letter.isprintable() or letter == "\n" else json.dumps(letter)[1:-1]
+            for letter in text
+        )
+    )
 
 
 def plain(value: Any) -> str:

@@ -13,7 +13,7 @@ import asyncpg
 
 from aetherflow_hooks.config import DatabaseSettings
 from aetherflow_hooks.db.statements import in_schema, statements
-from aetherflow_hooks.errors import DatabaseUnavailable, InputRefused
+from aetherflow_hooks.errors import ConfigInvalid, DatabaseUnavailable, DatabaseUnfit, InputRefused
 
 APPLICATION_NAME = "aetherflow-hooks"
 CLOSE_SECONDS = 5.0  # for connections to say goodbye; then they are cut
@@ -63,7 +63,7 @@ class Database:
             **connect_options(settings),
         )
         try:
-            async with sorted_errors():
+            async with connecting():
                 await self._pool
         except BaseException:
             self._pool.terminate()
@@ -133,6 +133,27 @@ def connect_options(settings: DatabaseSettings) -> dict[str, Any]:
 
 
 @asynccontextmanager
+async def connecting() -> AsyncIterator[None]:
+    """Sort the errors of making a connection, where the DSN itself may be what is wrong."""
+    async with sorted_errors():
+        try:
+            yield
+        except ValueError as error:
+            raise ConfigInvalid("settings", [f"database.dsn cannot be used: {error}"]) from error
+
+
+async def connect(settings: DatabaseSettings, **options: Any) -> Any:
+    """Make one connection outside the pool, closed by whoever asked for it.
+
+    Raises:
+        ConfigInvalid: the DSN is none.
+        DatabaseUnavailable: Postgres cannot be reached, or does not let us in.
+    """
+    async with connecting():
+        return await asyncpg.connect(settings.dsn, **connect_options(settings) | options)
+
+
+@asynccontextmanager
 async def sorted_errors() -> AsyncIterator[None]:
     """Turn errors of the driver that time can heal into DatabaseUnavailable.
 
@@ -154,6 +175,10 @@ async def sorted_errors() -> AsyncIterator[None]:
         raise DatabaseUnavailable(str(error) or type(error).__name__) from error
     except (asyncpg.InvalidParameterValueError, asyncpg.ProgramLimitExceededError) as error:
         raise InputRefused(error.message or str(error)) from error
+    except asyncpg.DataError as error:
+        raise InputRefused(f"Postgres cannot take a value: {error}") from error
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise DatabaseUnfit(f"the role of the DSN lacks a right: {error}") from error
     except (
         asyncpg.InvalidAuthorizationSpecificationError,
         asyncpg.InvalidCatalogNameError,

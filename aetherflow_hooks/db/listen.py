@@ -4,10 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import asyncpg
-
 from aetherflow_hooks.config import DatabaseSettings
-from aetherflow_hooks.db.database import connect_options, sorted_errors
+from aetherflow_hooks.db.database import connect, sorted_errors
 from aetherflow_hooks.db.statements import in_schema
 from aetherflow_hooks.errors import DatabaseUnavailable
 
@@ -39,9 +37,7 @@ class Listener:
         """Listen on a new connection until it is lost."""
         lost = asyncio.Event()
         async with sorted_errors():
-            connection = await asyncpg.connect(
-                self._settings.dsn, **connect_options(self._settings)
-            )
+            connection = await connect(self._settings)
             try:
                 connection.add_termination_listener(lambda _: lost.set())
                 await connection.add_listener(

@@ -3,10 +3,8 @@
 import re
 from typing import Any
 
-import asyncpg
-
 from aetherflow_hooks.config import DatabaseSettings, Settings
-from aetherflow_hooks.db.database import connect_options, sorted_errors
+from aetherflow_hooks.db.database import connect, sorted_errors
 from aetherflow_hooks.db.statements import in_schema, migrations, statements
 from aetherflow_hooks.errors import DatabaseUnfit, SchemaMissing, SchemaTooNew, SchemaTooOld
 
@@ -43,8 +41,7 @@ async def migrate(settings: Settings) -> list[str]:
     applied = []
     async with sorted_errors():
         # A migration may take long, and so may the wait for another one.
-        options = connect_options(database) | {"command_timeout": None}
-        connection = await asyncpg.connect(database.dsn, **options)
+        connection = await connect(database, command_timeout=None)
         try:
             await _check_server(connection)
             await connection.execute(
@@ -87,7 +84,7 @@ async def check_schema(settings: DatabaseSettings) -> None:
         SchemaMissing, SchemaTooOld, SchemaTooNew: it does not fit; each says what to do.
     """
     async with sorted_errors():
-        connection = await asyncpg.connect(settings.dsn, **connect_options(settings))
+        connection = await connect(settings)
         try:
             found = await _last_applied(connection, settings)
         finally:

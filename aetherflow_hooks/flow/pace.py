@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 
 from aetherflow_hooks.config import LeaseSettings, PaceSettings
 from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Wanted
+from aetherflow_hooks.rules.bucket import Bucket
 
 NEVER = float("inf")
 QUICK_SECONDS = 1.0  # an endpoint that answers within this is leased for ahead of its sending
 RATE_AHEAD_SECONDS = 0.5  # a limited endpoint has leases for what it may get within this
 FIRST_WINDOW = 4  # POSTs under way to an endpoint that has not answered yet
 SMOOTHING = 0.2  # of the newest duration in an endpoint's average
-LATE_SECONDS = 0.02  # a timer may be so late without costing a limited endpoint its rate
 
 Work = tuple[Delivery, Event]
 
@@ -42,23 +42,17 @@ class Lane:
     queued: bool = False  # among those that may start a POST
     window: int = FIRST_WINDOW  # what it may have under way as far as it has earned it
     average_seconds: float = 0.0  # 0 until its first POST has ended
-    tokens: float = 1.0
-    tokens_at: float = 0.0
+    bucket: Bucket = field(default_factory=Bucket)
 
     @property
     def is_quick(self) -> bool:
         """Tell whether it has answered quickly of late."""
         return 0 < self.average_seconds < QUICK_SECONDS
 
-    def refill(self, now: float) -> float:
-        """Give the tokens there are now; without a rate there is always one."""
+    def tokens(self, now: float) -> float:
+        """Give the POSTs that its rate lets go now; without a rate there is always one."""
         rate = self.endpoint.rate_per_second
-        if rate is None:
-            return 1.0
-        most = self.endpoint.burst + rate * LATE_SECONDS
-        self.tokens = min(most, self.tokens + (now - self.tokens_at) * rate)
-        self.tokens_at = now
-        return self.tokens
+        return 1.0 if rate is None else self.bucket.fill(now, rate, self.endpoint.burst)
 
 
 class Pace:
@@ -119,7 +113,7 @@ class Pace:
         """Note that an endpoint has work from a moment on (monotonic seconds)."""
         lane = self._lanes.get(endpoint.id)
         if lane is None:
-            lane = self._lanes[endpoint.id] = Lane(endpoint, tokens_at=time.monotonic())
+            lane = self._lanes[endpoint.id] = Lane(endpoint, bucket=Bucket(at=time.monotonic()))
         elif endpoint.version > lane.endpoint.version:
             self._replace(lane, endpoint)
         lane.due_at = min(lane.due_at, due_at)
@@ -252,7 +246,7 @@ class Pace:
         room = limit + ahead - lane.in_flight - len(lane.waiting)
         rate = lane.endpoint.rate_per_second
         if rate is not None and room > 0:
-            coming = lane.refill(now) + rate * RATE_AHEAD_SECONDS - len(lane.waiting)
+            coming = lane.tokens(now) + rate * RATE_AHEAD_SECONDS - len(lane.waiting)
             if coming < 1:
                 self._set_alarm(lane, now + (1 - coming) / rate)
             room = min(room, int(coming))
@@ -312,10 +306,8 @@ class Pace:
             if not self._holds(lane.endpoint.shard, now):
                 self._return_waiting(lane)
                 continue
-            if lane.refill(now) < 1:
-                self._set_alarm(
-                    lane, now + (1 - lane.tokens) / (lane.endpoint.rate_per_second or 1)
-                )
+            if (tokens := lane.tokens(now)) < 1:
+                self._set_alarm(lane, now + (1 - tokens) / (lane.endpoint.rate_per_second or 1))
                 continue
             delivery, event = lane.waiting.popleft()
             self._enqueue(lane)
@@ -328,7 +320,7 @@ class Pace:
 
     def _start(self, lane: Lane, delivery: Delivery, event: Event) -> None:
         if lane.endpoint.rate_per_second is not None:
-            lane.tokens -= 1
+            lane.bucket.tokens -= 1
         lane.in_flight += 1
         self._busy_lanes += lane.in_flight == 1
         self._in_flight += 1

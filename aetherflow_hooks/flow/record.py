@@ -27,7 +27,7 @@ from aetherflow_hooks.model import (
     TimedOut,
 )
 from aetherflow_hooks.rules.states import OUTCOME_WORDS, VERDICT_WORDS
-from aetherflow_hooks.rules.topics import is_operational
+from aetherflow_hooks.rules.topics import DELIVERY_EXHAUSTED, ENDPOINT_DISABLED, is_operational
 from aetherflow_hooks.watch.log import LogEvent, log
 
 IDLE_SECONDS = 60.0  # a bound; the next result wakes us
@@ -100,7 +100,13 @@ class Record:
     async def _write(self, shard: int, batch: list[Attempt]) -> None:
         """Write a batch; where one row of it cannot be written, all the others still are."""
         try:
-            told = await self._database.rows("record_attempts", shard, *self._columns(batch))
+            told = await self._database.rows(
+                "record_attempts",
+                shard,
+                *self._columns(batch),
+                DELIVERY_EXHAUSTED,
+                ENDPOINT_DISABLED,
+            )
         except DatabaseUnavailable:
             raise
         except Exception as error:  # noqa: BLE001  a row that Postgres refuses: a defect of ours

@@ -163,4 +163,4 @@ def _check(new: NewEndpoint) -> None:
 
 def _in_range(what: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
-        raise InputRefused(f"{what} is {value:g}, and must be {low:g} to {high:g}")
+        raise InputRefused(f"{what} is {value:,.10g}, and must be {low:,.10g} to {high:,.10g}")

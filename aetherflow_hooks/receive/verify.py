@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 
 from aetherflow_hooks.errors import BadSignature
-from aetherflow_hooks.rules.signing import aetherflow_signature, keys_of, standard_signature
+from aetherflow_hooks.rules.signing import Keys, aetherflow_signature, keys_of, standard_signature
 
 TOLERANCE_SECONDS = 300  # of Standard Webhooks, in both directions
 
@@ -38,7 +38,7 @@ def verify(
     now = time.time() if now_unix_seconds is None else now_unix_seconds
     if abs(now - int(timestamp)) > tolerance_seconds:
         raise BadSignature("webhook-timestamp is too far from now")
-    expected = standard_signature([keys_of(secret)], message_id, int(timestamp), body)
+    expected = standard_signature([_keys_of(secret)], message_id, int(timestamp), body)
     if not any(_same(expected, item) for item in given.get("webhook-signature", "").split(" ")):
         raise BadSignature("webhook-signature does not fit the body, its id, time and the secret")
     return message_id
@@ -53,8 +53,15 @@ def verify_body(body: bytes, signature: str, secret: str) -> None:
     Raises:
         BadSignature: it does not fit.
     """
-    if not _same(aetherflow_signature(keys_of(secret), body), signature):
+    if not _same(aetherflow_signature(_keys_of(secret), body), signature):
         raise BadSignature("X-AetherFlow-Signature does not fit the body and the secret")
+
+
+def _keys_of(secret: str) -> Keys:
+    try:
+        return keys_of(secret)
+    except UnicodeEncodeError:
+        raise BadSignature("the secret is no text that UTF-8 can hold: nothing fits it") from None
 
 
 def _same(expected: str, given: str) -> bool:

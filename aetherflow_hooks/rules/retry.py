@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import assert_never
 
@@ -65,9 +66,11 @@ def retry_after_seconds(status: int, value: str | None, now_unix_seconds: float)
         return None
     text = value.strip()
     if text.isascii() and text.isdigit():
-        return float(text[:12])  # twelve digits are 30,000 years; a longer number says no more
+        return float(text)
     try:
-        moment = parsedate_to_datetime(text).timestamp()
+        date = parsedate_to_datetime(text)
+        # Of the three forms of an HTTP date one names no zone; all of them mean UTC.
+        moment = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError, TypeError, OSError):
         return None
     return max(0.0, moment - now_unix_seconds) if math.isfinite(moment) else None

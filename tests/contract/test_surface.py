@@ -120,12 +120,7 @@ def test_nothing_is_printed_past_the_log_and_the_command_line() -> None:
     assert printing == []
 
 
-TOO_LONG = pytest.mark.xfail(strict=True, reason="flow/pace.py has a few lines over 400")
-
-
-@pytest.mark.parametrize(
-    "folder", [pytest.param("flow", marks=TOO_LONG), "rules", "db", "manage", "cli"]
-)
+@pytest.mark.parametrize("folder", ["flow", "rules", "db", "manage", "cli"])
 def test_no_file_is_longer_than_can_be_read_in_one_go(folder: str) -> None:
     lengths = {
         file: len(text.splitlines())

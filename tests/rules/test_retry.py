@@ -162,8 +162,8 @@ NOON = 784_111_777.0  # Sun, 06 Nov 1994 08:49:37 GMT, the example of RFC 9110
         ("3", 3),
         (" 120 ", 120),
         ("007", 7),
-        ("99999999999999", 999_999_999_999),
-        ("9" * 10_000, 999_999_999_999),
+        ("99999999999999", 99_999_999_999_999),
+        ("9" * 10_000, math.inf),
         ("Sun, 06 Nov 1994 08:50:37 GMT", 60),
         ("Sunday, 06-Nov-94 08:50:37 GMT", 60),
         ("Sun, 06 Nov 1994 09:50:37 +0100", 60),
@@ -201,7 +201,6 @@ def test_retry_after_means_something_on_429_and_503_only() -> None:
     assert retry_after_seconds(503, None, NOON) is None
 
 
-@pytest.mark.xfail(strict=True, reason="only the first twelve digits are read, though they be 0")
 def test_leading_zeros_do_not_hide_a_number() -> None:
     assert retry_after_seconds(503, "000000000000000060", NOON) == 60
 
@@ -215,7 +214,6 @@ def far_from_greenwich(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-@pytest.mark.xfail(strict=True, reason="a date without a zone is taken for local time")
 @pytest.mark.usefixtures("far_from_greenwich")
 def test_the_oldest_form_of_a_date_is_gmt_wherever_we_run() -> None:
     assert retry_after_seconds(503, "Sun Nov  6 08:50:37 1994", NOON) == 60

@@ -18,7 +18,7 @@ comment on function aetherflow.event_id_at(timestamptz) is 'How the ids of event
 
 create function aetherflow.patterns_of(type text) returns text[]
 language sql immutable parallel safe
-return case when starts_with(type, 'aetherflow.') then array[type] else array['*', type] end || array(
+return case when left(type, 11) = 'aetherflow' || '.' then array[type] else array['*', type] end || array(
     select array_to_string((string_to_array(type, '.'))[1:n], '.') || '.*'
     from generate_series(1, cardinality(string_to_array(type, '.')) - 1) as n
 );
@@ -76,7 +76,7 @@ declare
     due_at timestamptz := greatest(emitted_at, emit.deliver_at);
     control aetherflow.control;
     json_kind text;
-    json_problem text;
+    json_problem text := 'null';
     event_id text;
     event_shard smallint;
     key_shard smallint;
@@ -96,16 +96,17 @@ begin
     begin
         json_kind := json_typeof(emit.data::json);
     exception when invalid_text_representation then
-        json_problem := sqlerrm;
+        get stacked diagnostics json_problem = pg_exception_detail;
     end;
     if json_kind is distinct from 'object' then
         raise exception using errcode = 'invalid_parameter_value',
             message = 'aetherflow.emit: data must be a JSON object, if only {}; this is '
-                || coalesce('a JSON ' || json_kind, 'none: ' || json_problem, 'null');
+                || coalesce('a JSON ' || json_kind, 'none: ' || json_problem);
     end if;
-    if (length(emit.tenant) <= 256) is not true then
-        raise exception using errcode = 'invalid_parameter_value',
-            message = 'aetherflow.emit: tenant is null or over 256 characters; leave it out where there are no tenants';
+    if (length(emit.tenant) <= 256 and emit.tenant !~ '[[:cntrl:]]') is not true then
+        raise exception using errcode = 'invalid_parameter_value', message =
+            'aetherflow.emit: tenant is null, over 256 characters or holds a control character; '
+            'leave it out where there are no tenants';
     end if;
     if length(emit.idempotency_key) not between 1 and 256 then
         raise exception using errcode = 'invalid_parameter_value',
@@ -195,7 +196,8 @@ begin
     execute format('grant usage on schema aetherflow to %I', role_name);
     for overload in
         select oid::regprocedure from pg_proc
-        where proname = 'emit' and 'aetherflow.' || proname = oid::regproc::text
+        where proname = 'emit' and pronamespace = (
+            select pronamespace from pg_proc where oid = 'aetherflow.shard_of(text)'::regprocedure)
     loop
         execute format('grant execute on function %s to %I', overload, role_name);
     end loop;

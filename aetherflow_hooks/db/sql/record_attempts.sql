@@ -14,6 +14,8 @@
 --   $13 errors text[]
 --   $14 responses bytea[]
 --   $15 notices text[]
+--   $16 exhausted_type text
+--   $17 disabled_type text
 -- returns kind, endpoint_id
 -- walks deliveries_pkey
 --
@@ -74,8 +76,8 @@ with results as materialized (
 select 'late' as kind, l.endpoint_id from logged l where l.verdict = 'late'
 union all
 select 'disabled', d.id from disabled d
-where aetherflow.emit('aetherflow.endpoint.disabled', json_build_object(
+where aetherflow.emit($17::text, json_build_object(
     'endpoint', json_build_object('id', d.id, 'tenant', d.tenant), 'reason', d.state_reason)::text) is not null
 union all
 select 'exhausted', s.endpoint_id from settled s
-where s.notice is not null and aetherflow.emit('aetherflow.delivery.exhausted', s.notice) is not null
+where s.notice is not null and aetherflow.emit($16::text, s.notice) is not null
