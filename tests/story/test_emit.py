@@ -145,7 +145,7 @@ async def test_case_7_data_over_the_limit_is_refused_and_the_caller_can_go_on(wo
         ("E'a\\n', '{}'", "is not 1 to 128"),
         ("'a', '[]'", "this is a JSON array"),
         ("'a', 'null'", "this is a JSON null"),
-        ("'a', '{'", "this is none: invalid input syntax"),
+        ("'a', '{'", "this is none: The input string ended unexpectedly"),
         ("'a', null", "this is null"),
         ("'a', '{}', tenant => null", "tenant is null"),
         ("'a', '{}', idempotency_key => ''", "idempotency_key is not"),

@@ -76,7 +76,7 @@ declare
     due_at timestamptz := greatest(emitted_at, emit.deliver_at);
     control aetherflow.control;
     json_kind text;
-    json_problem text := 'null';
+    json_problem text;
     event_id text;
     event_shard smallint;
     key_shard smallint;
@@ -101,7 +101,7 @@ begin
     if json_kind is distinct from 'object' then
         raise exception using errcode = 'invalid_parameter_value',
             message = 'aetherflow.emit: data must be a JSON object, if only {}; this is '
-                || coalesce('a JSON ' || json_kind, 'none: ' || json_problem);
+                || coalesce('a JSON ' || json_kind, 'none: ' || json_problem, 'null');
     end if;
     if (length(emit.tenant) <= 256 and emit.tenant !~ '[[:cntrl:]]') is not true then
         raise exception using errcode = 'invalid_parameter_value', message =
