@@ -72,14 +72,16 @@ class Shards:
         self._until = {shard: renewed[shard] for shard in renewed.keys() - self._leaving}
         # Rounded up, so that the shares of all engines cover all shards.
         share = ceil(self._count / engines)
-        if len(self._until) < share:
-            self._until |= await self._ask(
-                "shards_take", settings.shard_lease_seconds, share - len(renewed)
-            )
+        for shard in sorted(self._leaving)[: max(0, share - len(self._until))]:
+            self._leaving.remove(shard)  # an engine has gone: we keep it after all
+            self._until[shard] = renewed[shard]
         for shard in sorted(self._until)[share:]:
             del self._until[shard]
             self._leaving.add(shard)
         await self._hand_over()
+        missing = share - len(self._until)
+        if missing > 0 and not self._leaving:
+            self._until |= await self._ask("shards_take", settings.shard_lease_seconds, missing)
         self._tell(before, engines)
         return LEAVING_SECONDS if self._leaving else settings.renew_seconds
 

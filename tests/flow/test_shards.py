@@ -100,3 +100,15 @@ async def test_signing_off_frees_everything_at_once(world: World) -> None:
     assert one.held() == []
     assert await two.turn() == ALL
     assert await world.value("select count(*) from aetherflow.engines") == 1
+
+
+async def test_what_was_to_be_left_is_kept_when_the_others_go(world: World) -> None:
+    """Engines come and go while something is under way: no shard is left to nobody."""
+    one, two = Holder(world, "one"), Holder(world, "two")
+    await one.turn()
+    one.quiet = False
+    await two.turn()
+    assert len(await one.turn()) == 8
+    await world.connection.execute("delete from aetherflow.engines where id = 'two'")
+    assert await one.turn() == ALL
+    assert one.taken[-1] == one.lost[-1]  # it looks for their work again
