@@ -32,11 +32,12 @@ class Sweep:
     async def turn(self) -> float:
         """Sweep once; tell when to come again, in seconds."""
         shards = sorted(self._shards())
+        if 0 in shards:
+            await self.prepare()  # first, since emit and record cannot do without
         removed = 0
         for shard in shards:
             removed += await self._sweep_shard(shard)
         if 0 in shards:
-            await self.prepare()
             await self._drop_old_partitions()
             await self._database.rows("purge_secrets")
             await self._database.rows("purge_engines", ENGINE_FORGOTTEN_SECONDS)
@@ -74,11 +75,14 @@ class Sweep:
         for row in await self._database.rows(
             "old_partitions", sweep.events_days, sweep.attempts_days
         ):
-            if row["parent"] == "events":
+            if row["attached"] and row["parent"] == "events":
                 if await self._database.value("outbox_holds", row["ends_at"]):
                     continue  # they are still to be fanned out; the day stays until they are
                 await self._expire(row["ends_at"])
-            await self._drop(row["parent"], row["name"], detaching=row["detaching"])
+            if row["attached"] and not await self._detach(**row):
+                continue
+            await self._database.execute_alone(f"drop table aetherflow.{row['name']}")
+            log.info(LogEvent.SWEEP_PARTITION, name=row["name"])
 
     async def _expire(self, moment: object) -> None:
         """Give up what is undelivered of a day that is about to go, in every shard."""
@@ -89,19 +93,18 @@ class Sweep:
             if expired:
                 log.warning(LogEvent.SWEEP_EXPIRED, shard=shard, deliveries=expired)
 
-    async def _drop(self, parent: str, name: str, *, detaching: bool) -> None:
-        """Detach without stopping anybody who emits, then drop.
+    async def _detach(self, parent: str, name: str, *, detaching: bool, **_: object) -> bool:
+        """Detach a partition without stopping anybody who emits; tell whether it is done.
 
-        Detaching waits for transactions that use the table; where it was cut short, the next
-        sweep finishes it.
+        It waits for transactions that use the table; where it was cut short, the next sweep
+        finishes it.
         """
+        how = "finalize" if detaching else "concurrently"
         try:
             await self._database.execute_alone(
-                f"alter table aetherflow.{parent} detach partition aetherflow.{name} "
-                f"{'finalize' if detaching else 'concurrently'}"
+                f"alter table aetherflow.{parent} detach partition aetherflow.{name} {how}"
             )
         except DatabaseUnavailable as error:
             log.warning(LogEvent.SWEEP_POSTPONED, name=name, error=str(error))
-            return
-        await self._database.execute_alone(f"drop table aetherflow.{name}")
-        log.info(LogEvent.SWEEP_PARTITION, name=name)
+            return False
+        return True

@@ -144,7 +144,36 @@ async def test_idempotency_keys_and_the_dead_go_with_their_events(world: World) 
 
 
 async def test_settings_reach_emit(world: World) -> None:
-    settings = world.settings(emit={"data_max_bytes": 10}, sweep={"events_days": 3})
+    settings = world.settings(emit={"data_max_bytes": 10_000}, sweep={"events_days": 3})
     await Sweep(world.database, settings, shards=lambda: [0]).turn()
     control = await world.rows("select data_max_bytes, events_days from aetherflow.control")
-    assert [tuple(row) for row in control] == [(10, 3)]
+    assert [tuple(row) for row in control] == [(10_000, 3)]
+
+
+async def test_a_day_that_was_detached_and_not_dropped_is_dropped_by_the_next_sweep(
+    world: World,
+) -> None:
+    await add_old_day(world)
+    await world.connection.execute(
+        "alter table aetherflow.events detach partition aetherflow.events_20240115"
+    )
+    await sweep(world).turn()
+    assert await world.value("select to_regclass('aetherflow.events_20240115')") is None
+
+
+async def test_deleted_endpoints_leave_nothing_behind(world: World) -> None:
+    """Several at once, with more waiting than one statement removes."""
+    ids = [(await world.endpoint(f"/{number}"))["id"] for number in range(3)]
+    await world.connection.execute("update aetherflow.endpoints set shard = 7")
+    for endpoint_id in ids:
+        await world.connection.execute(
+            "insert into aetherflow.deliveries (shard, event_shard, endpoint_id, event_id, due_at)"
+            " select 7, 0, $1, 'evt_' || n, now() from generate_series(1, 5) n",
+            endpoint_id,
+        )
+        await world.database.value("delete_endpoint", endpoint_id)
+    await world.connection.execute("update aetherflow.endpoints set updated_at = '2020-01-01Z'")
+    for _ in range(3):
+        await sweep(world, batch_max=4).turn()
+    assert await world.value("select count(*) from aetherflow.deliveries") == 0
+    assert await world.value("select count(*) from aetherflow.endpoints") == 0

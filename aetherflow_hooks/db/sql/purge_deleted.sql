@@ -13,6 +13,7 @@ with deleted as materialized (
         where d.shard = $1 and d.endpoint_id = e.id
         order by d.event_id
         limit $2
+        for update skip locked
     ) d
     limit $2
 ), gone as (
@@ -21,10 +22,12 @@ with deleted as materialized (
     where d.shard = $1 and d.endpoint_id = r.endpoint_id and d.event_id = r.event_id
     returning d.endpoint_id
 ), forgotten as (
-    -- only one that had nothing waiting; a fan-out that had seen it alive may still add a row
+    -- only one that had nothing waiting when we began; a fan-out that had seen it alive may still add a row
     delete from aetherflow.endpoints e
     using deleted
     where e.id = deleted.id and e.updated_at < now() - interval '1 minute'
-      and not exists (select from rows r where r.endpoint_id = e.id)
+      and not exists (
+          select from aetherflow.deliveries d where d.shard = $1 and d.endpoint_id = e.id
+      )
 )
 select count(*)::integer as deliveries from gone
