@@ -6,21 +6,23 @@ import sys
 import click
 
 from aetherflow_hooks.cli.run import stop_on_signals
-from aetherflow_hooks.cli.session import connected, print_rows, reachable
-from aetherflow_hooks.config import Settings
-from aetherflow_hooks.dev.demo import Arrival, Demo
+from aetherflow_hooks.cli.session import print_rows, reachable
+from aetherflow_hooks.config import Settings, load
+from aetherflow_hooks.dev.demo import TENANT, Arrival, Demo
 from aetherflow_hooks.watch import log
 
 COLUMNS = ("event", "id", "signature", "attempt", "ms from commit")
 
 
 @click.command()
+@click.option("--dsn", help="Which Postgres; the embedded one unless it is given here.")
 @click.option("--once", is_flag=True, help="End when all have arrived: 0, or 1 if any has not.")
-@connected
-def demo(settings: Settings, once: bool) -> None:
+def demo(dsn: str | None, once: bool) -> None:
     """Watch one event of each type arrive, signed and verified."""
+    # A DSN of the environment is somebody's real database, not meant for twelve made-up events.
+    settings = load(environment={}, given={"profile": "development"}).with_dsn(dsn or "")
     log.set_up("warning", settings.log.form)
-    if not asyncio.run(_demo(settings.model_copy(update={"profile": "development"}), once=once)):
+    if not asyncio.run(_demo(settings, once=once)):
         click.echo("error: not every event arrived and was verified", err=True)
         sys.exit(1)
 
@@ -38,7 +40,8 @@ async def _demo(settings: Settings, *, once: bool) -> bool:
             return complete
         click.echo(
             "\nEmit more from another terminal:\n"
-            """  aetherflow-hooks emit workflow.completed '{"workflow": {"id": "wf_abc123"}}'\n"""
+            "  aetherflow-hooks emit workflow.completed "
+            f"""'{{"workflow": {{"id": "wf_abc123"}}}}' --tenant {TENANT}\n"""
             "Ctrl-C ends the demo."
         )
         running.on_arrival = lambda arrival: click.echo(

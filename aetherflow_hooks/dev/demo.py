@@ -25,6 +25,7 @@ from aetherflow_hooks.manage.events import emit_event
 from aetherflow_hooks.receive import verify, verify_body
 from aetherflow_hooks.rules.topics import CATALOGUE
 
+TENANT = "demo"  # so that its events reach no endpoint of anybody else
 ARRIVAL_SECONDS_MAX = 30.0
 _DESCRIPTION = "demo of process "
 
@@ -51,17 +52,22 @@ class Demo:
         self._receiver = Receiver(on_request=self._received)
         self._secret = ""
         self._awaited: dict[str, asyncio.Future[tuple[Received, float]]] = {}
-        self._early: dict[str, tuple[Received, float]] = {}  # came before emit had told its id
+        # What came before emit had told its id; None while nothing is being emitted here.
+        self._early: dict[str, tuple[Received, float]] | None = None
         self.url = ""
         self.on_arrival: Callable[[Arrival], None] = lambda _: None
 
     async def emit_all(self) -> list[Arrival]:
         """Emit one event of each type of the catalogue; wait for them and give them in order."""
-        return [await self._emit(event_type) for event_type in CATALOGUE]
+        self._early = {}
+        try:
+            return [await self._emit(event_type) for event_type in CATALOGUE]
+        finally:
+            self._early = None
 
     async def _emit(self, event_type: str) -> Arrival:
         data = orjson.dumps(_example(event_type)).decode()
-        event_id = await emit_event(self._database, event_type, data)
+        event_id = await emit_event(self._database, event_type, data, tenant=TENANT)
         committed_at = time.monotonic()
         arrival = Arrival(event_type, event_id)
         try:
@@ -73,7 +79,7 @@ class Demo:
         return arrival
 
     async def _arrival_of(self, event_id: str) -> tuple[Received, float]:
-        if event_id in self._early:
+        if self._early and event_id in self._early:
             return self._early.pop(event_id)
         awaited: asyncio.Future[tuple[Received, float]]
         awaited = self._awaited[event_id] = asyncio.get_running_loop().create_future()
@@ -84,10 +90,12 @@ class Demo:
         now = time.monotonic()
         event_id = request.headers.get("webhook-id", "")
         awaited = self._awaited.pop(event_id, None)
-        if awaited is not None:
+        if awaited is not None and not awaited.done():
             awaited.set_result((request, now))
             return
-        self._early[event_id] = request, now
+        if self._early is not None:
+            self._early[event_id] = request, now
+            return
         arrival = Arrival(request.headers.get("x-aetherflow-event", "?"), event_id)
         self._judge(arrival, request)
         self.on_arrival(arrival)
@@ -115,7 +123,9 @@ class Demo:
             self.url = f"http://127.0.0.1:{self._receiver.port}/webhook"
             added = await add_endpoint(
                 self._database,
-                NewEndpoint(url=self.url, description=f"{_DESCRIPTION}{os.getpid()}"),
+                NewEndpoint(
+                    url=self.url, tenant=TENANT, description=f"{_DESCRIPTION}{os.getpid()}"
+                ),
                 settings=settings,
                 allowed=allowed_networks(settings),
             )
@@ -131,7 +141,7 @@ class Demo:
 
     async def _remove_left_over(self) -> None:
         """Delete the endpoints of demos that were killed: nobody listens there any more."""
-        for row in await list_endpoints(self._database, tenant=""):
+        for row in await list_endpoints(self._database, tenant=TENANT):
             if row["description"].startswith(_DESCRIPTION):
                 try:
                     os.kill(int(row["description"].removeprefix(_DESCRIPTION)), 0)

@@ -122,7 +122,8 @@ def test_the_chart_is_the_table_of_states() -> None:
 async def test_the_demo_shows_what_the_readme_shows(world: World) -> None:
     """Once, on the test's database: twelve delivered, exit code 0."""
     shown = next(text for text in blocks("text") if "Twelve events" in text)
-    told = await run([sys.executable, "-m", "aetherflow_hooks", "demo", "--once"], world)
+    demo = [sys.executable, "-m", "aetherflow_hooks", "demo", "--once", "--dsn", world.dsn]
+    told = await run(demo, world)
     assert told.count("  verified  ") == 12
     assert told.splitlines()[-1] == "12 of 12 delivered and verified."
     for line in (shown.splitlines()[2], shown.splitlines()[-1]):
