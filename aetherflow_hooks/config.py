@@ -45,7 +45,7 @@ class DatabaseSettings(Section):
     dsn: str = Field("", description='Where Postgres is: "postgresql://user@host/name".')
     schema_name: str = Field(
         "aetherflow",
-        pattern=r"^[a-z_][a-z0-9_]{0,62}$",
+        pattern=r"^[a-z_][a-z0-9_]{0,55}$",
         description="The schema that holds everything of ours.",
     )
     shards: int = Field(
@@ -82,7 +82,7 @@ class EmitSettings(Section):
     """Events on their way in."""
 
     data_max_bytes: int = Field(
-        1_048_576, ge=2, le=16_777_216, description="The largest `data` that `emit` takes."
+        1_048_576, ge=8_192, le=16_777_216, description="The largest `data` that `emit` takes."
     )
 
 
@@ -115,7 +115,9 @@ class LeaseSettings(Section):
         description="How much longer than its endpoint's timeout a lease lasts.",
     )
     bodies_max_bytes: int = Field(
-        67_108_864, ge=1_048_576, description="Memory for the bodies of events on their way out."
+        67_108_864,
+        ge=1_048_576,
+        description="Memory for bodies that are kept for the next endpoint or attempt.",
     )
 
 
@@ -288,8 +290,8 @@ def load(
 ) -> Settings:
     """Read the settings: `given` before the environment before the file before the defaults.
 
-    `environment` is the process's own unless given; `given` is shaped like the file. A DSN is
-    taken from DATABASE_URL where nothing else names one.
+    `environment` is the process's own unless given; `given` is shaped like the file. The DSN of a
+    file comes before that of the environment, and DATABASE_URL is asked where nothing names one.
 
     Raises:
         ConfigInvalid: with every problem of the file and the environment at once.
@@ -374,6 +376,8 @@ def _merge_environment(values: dict[str, Any], environment: Mapping[str, str]) -
         table = values
         for part in path[:-1]:
             table = table.setdefault(part, {})
+        if path == ["database", "dsn"] and isinstance(table, dict) and table.get("dsn"):
+            continue  # which Postgres: there the file comes first
         if isinstance(table, dict):  # where it is none, that is told as a problem of the file
             table[path[-1]] = value
     return problems

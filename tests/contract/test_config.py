@@ -143,8 +143,9 @@ OURS = {"AETHERFLOW_HOOKS_DATABASE__DSN": "postgresql://environment/db"}
             '[database]\ndsn = "postgresql://file/db"',
             URL | OURS,
             None,
-            "postgresql://environment/db",
+            "postgresql://file/db",
         ),
+        ("", URL | OURS, None, "postgresql://environment/db"),
         ("", URL | OURS, {"database": {"dsn": "postgresql://given/db"}}, "postgresql://given/db"),
     ],
 )
@@ -210,8 +211,8 @@ def test_a_typo_in_the_environment_is_told(file: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "good"),
     [
-        *[(name, True) for name in ("aetherflow", "select", "_x", "a" * 63, "x1")],
-        *[(name, False) for name in ("", "a" * 64, "1x", "X", "a-b", 'a"b', "a.b", "ä", "a\n")],
+        *[(name, True) for name in ("aetherflow", "select", "_x", "a" * 56, "x1")],
+        *[(name, False) for name in ("", "a" * 57, "1x", "X", "a-b", 'a"b', "a.b", "ä", "a\n")],
         *[(name, False) for name in ("pg_hooks", "pg_catalog")],
     ],
 )
