@@ -11,7 +11,12 @@ from collections.abc import Callable, Collection
 
 from aetherflow_hooks.config import FanoutSettings
 from aetherflow_hooks.db import Database
+from aetherflow_hooks.errors import DatabaseUnavailable
 from aetherflow_hooks.watch.log import LogEvent, log
+
+FIRST_BATCH = 100  # events per statement, until it is known how long that takes
+QUICK_SECONDS = 0.1
+SLOW_SECONDS = 0.5
 
 HandOn = Callable[[list[tuple[int, str]]], None]  # (shard, endpoint_id) of each new delivery's
 
@@ -38,6 +43,8 @@ class Fanout:
         self._engine_id = engine_id
         self._shards = shards
         self._hand_on = hand_on
+        self._batch = min(FIRST_BATCH, settings.batch_max)
+        self._last_shard = -1
         self._active_at = time.monotonic()
         self._asleep = False
         self._pause_seconds = settings.poll_seconds
@@ -67,20 +74,42 @@ class Fanout:
     async def _fan_out_due(self) -> tuple[int, float]:
         """Give the number of events taken, and the seconds until the next one is due."""
         taken, next_due_seconds = 0, float("inf")
-        shards = sorted(self._shards())
-        for shard, due_in_seconds in await self._database.rows("find_events", shards):
+        found = await self._database.rows("find_events", sorted(self._shards()))
+        # Where the last turn broke off, this one goes on: no shard keeps the others waiting.
+        for shard, due_in_seconds in sorted(found, key=lambda row: row[0] <= self._last_shard):
             if due_in_seconds > 0:
                 next_due_seconds = min(next_due_seconds, due_in_seconds)
                 continue
-            rows = await self._database.rows(
-                "fanout_events", shard, self._settings.batch_max, self._settings.endpoints_max
-            )
-            taken += rows[0]["events"]
-            made = [(row["shard"], row["endpoint_id"]) for row in rows if row["endpoint_id"]]
-            if made:
-                self._hand_on(made)
-            log.debug(LogEvent.FANOUT_DONE, shard=shard, events=taken, endpoints=len(made))
+            self._last_shard = shard
+            taken += await self._fan_out(shard)
+        self._last_shard = -1
         return taken, next_due_seconds
+
+    async def _fan_out(self, shard: int) -> int:
+        """Fan out a batch of one shard; give the number of its events.
+
+        How many deliveries an event makes is not known before, so the batch is what has lately
+        proved quick: a statement that is too large would be cut off, and tried again for ever.
+        """
+        began = time.monotonic()
+        try:
+            rows = await self._database.rows(
+                "fanout_events", shard, self._batch, self._settings.endpoints_max
+            )
+        except DatabaseUnavailable:
+            self._batch = max(1, self._batch // 4)
+            raise
+        took_seconds = time.monotonic() - began
+        events: int = rows[0]["events"]
+        if took_seconds > SLOW_SECONDS:
+            self._batch = max(1, self._batch // 2)
+        elif took_seconds < QUICK_SECONDS and events == self._batch:
+            self._batch = min(self._batch * 2, self._settings.batch_max)
+        made = [(row["shard"], row["endpoint_id"]) for row in rows if row["endpoint_id"]]
+        if made:
+            self._hand_on(made)
+        log.debug(LogEvent.FANOUT_DONE, shard=shard, events=events, endpoints=len(made))
+        return events
 
     async def _say(self, *, asleep: bool) -> None:
         await self._database.value("engine_asleep", self._engine_id, asleep)

@@ -119,6 +119,19 @@ async def test_a_disabled_endpoint_takes_no_events(world: World) -> None:
     assert arrived(world, "/a") == ["while.active"]
 
 
+async def test_a_delayed_event_goes_to_those_who_were_there_when_it_was_emitted(
+    world: World,
+) -> None:
+    await world.endpoint("/before")
+    await world.value(
+        "select aetherflow.emit('a.b', '{}', deliver_at => now() + interval '300 ms')"
+    )
+    await world.endpoint("/after")
+    async with world.engine():
+        await world.settled()
+    assert (arrived(world, "/before"), arrived(world, "/after")) == (["a.b"], [])
+
+
 async def test_fan_out_is_all_or_nothing(world: World) -> None:
     """A statement that fails half-way leaves the event in the outbox."""
     await world.endpoint()

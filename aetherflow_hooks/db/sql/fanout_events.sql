@@ -9,7 +9,8 @@
 -- An event for more than endpoints_max endpoints stays in the outbox and goes on behind the last.
 with picked as materialized (
     select o.due_at, o.event_id, o.tenant, o.expires_at, o.after_endpoint,
-           aetherflow.patterns_of(o.type) as patterns
+           aetherflow.patterns_of(o.type) as patterns,
+           to_timestamp(('x' || substr(o.event_id, 5, 13))::bit(52)::bigint / 1000000.0) as emitted_at
     from aetherflow.outbox o
     where o.shard = $1 and o.due_at <= now()
     order by o.due_at, o.event_id
@@ -25,7 +26,7 @@ with picked as materialized (
         join aetherflow.endpoints e on e.id = s.endpoint_id and e.state in ('active', 'paused')
         where s.tenant = p.tenant
           and s.pattern = any (p.patterns)
-          and s.created_at <= p.due_at
+          and s.created_at <= p.emitted_at
           and s.endpoint_id > p.after_endpoint
         order by s.endpoint_id
         limit $3
