@@ -46,6 +46,7 @@ from aetherflow_hooks.rules.states import OUTCOME_WORDS, VERDICT_WORDS
 from aetherflow_hooks.shards import Shards
 from aetherflow_hooks.watch.log import LogEvent, log, wants_info
 
+TASKS = "aetherflow_hooks "  # how the names of our tasks begin
 LEASE_LOOPS = 2  # while one waits for the database, another shard is asked
 RECORD_LOOPS = 2
 DEFECT_PAUSE_SECONDS = 1.0
@@ -60,7 +61,7 @@ class Engine:
         """Wire the stages; nothing runs yet."""
         self.id = f"eng_{secrets.token_hex(6)}"
         self._settings = settings
-        self._database = Database(settings.database)
+        self._database = Database(settings.database, for_flow=True)
         self._listener = Listener(settings.database, self._woken)
         self._shards = Shards(
             self._database,
@@ -100,11 +101,13 @@ class Engine:
             self._database,
             settings.record,
             on_retry=self._retry,
+            on_gone=self._pace.open,
             on_room=self._pace.resume,
         )
         self._sweep = Sweep(self._database, settings, shards=self._shards.held)
         self._tasks: list[asyncio.Task[None]] = []
         self._draining = asyncio.Event()
+        self._stopped = asyncio.Event()
         self._database_is_lost = False
         self._to_search: set[int] = set()  # shards to look through for work
         self._strangers: set[str] = set()  # endpoints with new work that we have not read yet
@@ -145,12 +148,12 @@ class Engine:
             ("sweep", self._sweep.turn, self._sweep.wake),
         ]
         self._tasks = [
-            asyncio.create_task(self._keep(name, turn, wake), name=f"aetherflow_hooks {name}")
+            asyncio.create_task(self._keep(name, turn, wake), name=TASKS + name)
             for name, turn, wake in loops
         ]
         self._tasks += [
-            asyncio.create_task(self._listener.run(), name="aetherflow_hooks listen"),
-            asyncio.create_task(self._guard(), name="aetherflow_hooks guard"),
+            asyncio.create_task(self._listener.run(), name=TASKS + "listen"),
+            asyncio.create_task(self._guard(), name=TASKS + "guard"),
         ]
         log.info(
             LogEvent.ENGINE_STARTED,
@@ -162,22 +165,27 @@ class Engine:
     async def stop(self) -> None:
         """Drain: take nothing new, let POSTs under way end within the grace, write all results.
 
-        What has not ended by then is given back unsent. May be called twice.
+        What has not ended by then is broken off, to be sent again. Whoever calls this a second
+        time waits for the first to end.
         """
         if self._draining.is_set():
+            await self._stopped.wait()
             return
         self._draining.set()
         log.info(LogEvent.ENGINE_STOPPING, in_flight=self._pace.in_flight)
         try:
+            self._cancel("fanout", "search", "others", "sweep", "listen")
             await self._pace.drain(self._settings.engine.grace_seconds)
             async with asyncio.timeout(STOP_SECONDS):
                 await self._write_rest()
+                await self._cancelled("shards")
                 await self._shards.sign_off()
         except (DatabaseUnavailable, TimeoutError) as error:
             # Leases end by themselves, so nothing is lost; it only waits a little longer.
             log.warning(LogEvent.DATABASE_LOST, error=str(error), results=self._record.waiting)
         finally:
             await self._end()
+            self._stopped.set()
         log.info(LogEvent.ENGINE_STOPPED, engine=self.id)
 
     async def __aenter__(self) -> Self:
@@ -197,24 +205,50 @@ class Engine:
                 self._others.add(shard)
                 self._others_wake.set()
             elif endpoint is not None:
-                self._pace.due(endpoint, now)
+                self._pace.due(endpoint)
             else:
                 self._strangers.add(endpoint_id)
                 self._searching.set()
 
     def _leased(self, leased: Leased) -> None:
-        """Lease → pace, but for what is no longer worth sending."""
+        """Lease → pace, but for what is not to be sent any more."""
+        work: list[tuple[Delivery, Event | None]] = []
         for delivery, event in leased.work:
+            endpoint = leased.endpoints.get(delivery.endpoint_id) or self._pace.known(
+                delivery.endpoint_id
+            )
+            reason: DeadReason | None = None
             if event is None:
-                verdict = GiveUp(DeadReason.EXPIRED)
-                self._record.put(Attempt(delivery, None, verdict, delivery.leased_at, 0, "", ""))
-        self._pace.take(leased)
+                reason = DeadReason.EXPIRED
+            elif endpoint and delivery.attempt > len(endpoint.retry_schedule_seconds) + 1:
+                reason = DeadReason.EXHAUSTED  # its attempts ended without a result, in a crash
+            if reason is not None:
+                self._record.put(
+                    Attempt(
+                        delivery,
+                        None,
+                        GiveUp(reason),
+                        delivery.leased_at,
+                        0,
+                        event.type if event else "",
+                        endpoint.tenant if endpoint else "",
+                    )
+                )
+            work.append((delivery, event if reason is None else None))
+        self._pace.take(leased._replace(work=work))
 
     async def _attempt(self, endpoint: Endpoint, delivery: Delivery, event: Event) -> bool:
         """Pace → post → record: one POST and what follows from it; tell if it was answered."""
         began = time.monotonic()
+        outcome: Outcome
+        broken_off = False
         try:
-            outcome: Outcome = await self._post.send(endpoint, delivery, event)
+            outcome = await self._post.send(endpoint, delivery, event)
+        except asyncio.CancelledError:
+            if delivery.attempt > len(endpoint.retry_schedule_seconds):
+                raise  # its last attempt is made again rather than lost to a stop of ours
+            broken_off = True
+            outcome = NotReached("broken off: the engine was stopped")
         except Exception as error:  # noqa: BLE001  a defect of ours uses up its attempts too
             log.error(LogEvent.STAGE_FAILED, stage="post", delivery=delivery.id, exc_info=error)
             outcome = NotReached(f"a defect of ours: {type(error).__name__}")
@@ -229,6 +263,8 @@ class Engine:
             retry_after_max_seconds=retry.retry_after_max_seconds,
         )
         started_at = delivery.leased_at + timedelta(seconds=began - delivery.leased_at_monotonic)
+        if broken_off:
+            verdict = RetryIn(0.0)
         if verdict == GiveUp(DeadReason.GONE):
             self._pace.shut(endpoint.id)
         self._record.put(
@@ -244,7 +280,7 @@ class Engine:
         """Record → pace: a delivery is due again after a while."""
         endpoint = self._pace.known(delivery.endpoint_id)
         if endpoint is not None:
-            self._pace.due(endpoint, time.monotonic() + seconds)
+            self._pace.due(endpoint, seconds)
 
     def _give_back(self, deliveries: list[Delivery]) -> None:
         """Pace → lease: these were not sent."""
@@ -259,19 +295,24 @@ class Engine:
         for delivery in returned:
             endpoint = self._pace.known(delivery.endpoint_id)
             if endpoint is not None and self._shards.holds(delivery.shard, now):
-                self._pace.due(endpoint, now)
+                self._pace.due(endpoint)
         return 60.0
 
     # Finding work that nobody told us of: after a start, a retry of another engine, a resumption.
 
     def _woken(self, hint: str) -> None:
-        """Take a notification: nothing in it is trusted, it only says where to look."""
+        """Take a notification: nothing in it is trusted, it only says where to look.
+
+        It is empty for a new event, a shard's number for new deliveries, and an endpoint's id
+        where that was changed.
+        """
         if hint.isascii() and hint.isdigit() and len(hint) <= 4:  # noqa: PLR2004  a shard
             self._search([int(hint)])
+        elif hint:
+            self._pace.recall(hint)
+            self._search(self._shards.held())
         else:
             self._fanout.wake.set()
-            if hint:
-                self._search(self._shards.held())
 
     def _search(self, shards: Collection[int]) -> None:
         self._to_search |= set(shards)
@@ -282,19 +323,19 @@ class Engine:
         every_seconds = self._settings.pace.discover_seconds
         if time.monotonic() - self._searched_at >= every_seconds:
             self._searched_at = time.monotonic()
+            self._pace.forget_idle()
             self._to_search |= set(self._shards.held())
         strangers, self._strangers = self._strangers, set()
         try:
             if strangers:
                 for endpoint in (await self._lease.load(strangers)).values():
-                    self._pace.due(endpoint, time.monotonic())
+                    self._pace.due(endpoint)
             while self._to_search:
                 shard = self._to_search.pop()
                 if not self._shards.holds(shard, time.monotonic()):
                     continue
                 for found in await self._lease.find(shard):
-                    due_at = time.monotonic() + max(0.0, found.due_in_seconds)
-                    self._pace.due(found.endpoint, due_at)
+                    self._pace.due(found.endpoint, found.due_in_seconds)
         except DatabaseUnavailable:
             self._strangers |= strangers
             self._to_search |= set(self._shards.held())
@@ -368,11 +409,25 @@ class Engine:
 
     async def _write_rest(self) -> None:
         """Wait until every result is written and every unused lease ended."""
-        while self._pace.leased or self._record.waiting or self._returned:
+        while (
+            self._pace.leased or self._lease.is_in_doubt or self._record.waiting or self._returned
+        ):
             self._lease.wake.set()
             self._record.wake.set()
             self._returning.set()
             await asyncio.sleep(0.01)
+
+    def _cancel(self, *names: str) -> list[asyncio.Task[None]]:
+        tasks = [
+            task for task in self._tasks if task.get_name() in {TASKS + name for name in names}
+        ]
+        for task in tasks:
+            task.cancel()
+        return tasks
+
+    async def _cancelled(self, *names: str) -> None:
+        """Cancel tasks and wait until they have ended."""
+        await asyncio.gather(*self._cancel(*names), return_exceptions=True)
 
     async def _guard(self) -> None:
         """End everything when the loop ends without `stop()` having been called."""

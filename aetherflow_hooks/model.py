@@ -94,7 +94,6 @@ class Wanted(NamedTuple):
 
     shard: int
     rooms: dict[str, int]  # by endpoint, how many deliveries it can take
-    lease_seconds: dict[str, float]  # by endpoint, how long a lease must last
 
 
 class Leased(NamedTuple):

@@ -5,7 +5,7 @@ DatabaseUnavailable; everything else passes through, for it is a defect of ours.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self
 
@@ -17,6 +17,16 @@ from aetherflow_hooks.errors import ConfigInvalid, DatabaseUnavailable, Database
 
 APPLICATION_NAME = "aetherflow-hooks"
 CLOSE_SECONDS = 5.0  # for connections to say goodbye; then they are cut
+
+# Every statement of the flow walks an index to a few rows. The hot tables are empty one moment and
+# hold millions of rows the next, so what Postgres remembers of their size is often wrong, and a
+# plan made for an empty table reads all of a full one.
+FLOW_PLANS = {
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "enable_material": "off",
+}
 
 Row = Any  # asyncpg.Record, for which there are no types
 
@@ -42,9 +52,10 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # the driver has n
 class Database:
     """A pool of connections to one database, whose objects are in one schema."""
 
-    def __init__(self, settings: DatabaseSettings) -> None:
-        """Prepare; `open` connects."""
+    def __init__(self, settings: DatabaseSettings, *, for_flow: bool = False) -> None:
+        """Prepare; `open` connects. `for_flow` keeps Postgres from scanning tables whole."""
         self._settings = settings
+        self._server_settings = FLOW_PLANS if for_flow else {}
         self._statements = statements(settings.schema_name)
         self._pool: Any = None
 
@@ -60,7 +71,7 @@ class Database:
             min_size=1,
             max_size=settings.connections_max,
             connection_class=_Connection,
-            **connect_options(settings),
+            **connect_options(settings, self._server_settings),
         )
         try:
             async with connecting():
@@ -119,7 +130,9 @@ class Database:
         await self.close()
 
 
-def connect_options(settings: DatabaseSettings) -> dict[str, Any]:
+def connect_options(
+    settings: DatabaseSettings, server_settings: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Say how every connection of ours is made."""
     return {
         "timeout": settings.connect_timeout_seconds,
@@ -128,6 +141,7 @@ def connect_options(settings: DatabaseSettings) -> dict[str, Any]:
             "application_name": APPLICATION_NAME,
             "jit": "off",  # compiling costs more than these short statements
             "timezone": "UTC",
+            **(server_settings or {}),
         },
     }
 

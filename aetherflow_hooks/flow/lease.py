@@ -20,7 +20,7 @@ from aetherflow_hooks.errors import DatabaseUnavailable
 from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Secret, Wanted
 from aetherflow_hooks.watch.log import LogEvent, log
 
-DOUBTFUL_ROWS_MAX = 10_000  # of an endpoint's first rows: more than are ever on lease at once
+DOUBTFUL_ROWS_MAX = 1_000  # of an endpoint's first rows: more than are mostly on lease at once
 IDLE_SECONDS = 1.0  # a bound; pace wakes us when it wants something
 
 
@@ -72,6 +72,11 @@ class Lease:
         self._hand_on(leased)
         return 0.0
 
+    @property
+    def is_in_doubt(self) -> bool:
+        """Tell whether leases may be ours without our knowing."""
+        return bool(self._doubtful)
+
     async def find(self, shard: int) -> list[Found]:
         """Look through one shard for endpoints that have work, whether or not we know of it."""
         rows = await self._database.rows("find_deliveries", shard)
@@ -112,7 +117,8 @@ class Lease:
                 wanted.shard,
                 list(wanted.rooms),
                 list(wanted.rooms.values()),
-                [wanted.lease_seconds[endpoint_id] for endpoint_id in wanted.rooms],
+                self._settings.post.timeout_seconds,
+                self._settings.lease.margin_seconds,
                 token,
             )
         except DatabaseUnavailable:

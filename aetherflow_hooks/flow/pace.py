@@ -3,56 +3,25 @@
 Takes    endpoints that have work, and deliveries on lease.
 Hands on one delivery at a time, when a slot, its endpoint's limit and its endpoint's rate let it.
 Holds    at most `slots` POSTs at once; per endpoint at most `max_in_flight`, and no more than
-         burst + rate x time; no endpoint takes what another could use.
+         burst + rate x (time + 0.02 s); no endpoint takes what another could use.
 """
 
 import asyncio
-import heapq
-import itertools
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
 
 from aetherflow_hooks.config import LeaseSettings, PaceSettings
 from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Wanted
 from aetherflow_hooks.rules.bucket import Bucket
+from aetherflow_hooks.rules.lane import Lane
 
-NEVER = float("inf")
-QUICK_SECONDS = 1.0  # an endpoint that answers within this is leased for ahead of its sending
+DUE_TICK_SECONDS = 0.05  # what falls due together is looked at together, so late at the most
+IDLE_SECONDS = 600.0  # an endpoint without work is forgotten after this
 RATE_AHEAD_SECONDS = 0.5  # a limited endpoint has leases for what it may get within this
-FIRST_WINDOW = 4  # POSTs under way to an endpoint that has not answered yet
-SMOOTHING = 0.2  # of the newest duration in an endpoint's average
 
 Work = tuple[Delivery, Event]
-
-
-@dataclass(slots=True, eq=False)
-class Lane:
-    """One endpoint as pace sees it."""
-
-    endpoint: Endpoint
-    waiting: deque[Work] = field(default_factory=deque)  # on lease, not sent yet
-    in_flight: int = 0
-    due_at: float = NEVER  # when the database has work that was not asked for yet
-    alarm_at: float = NEVER  # when it is looked at again
-    asked: bool = False  # a statement that takes leases for it is under way
-    ready: bool = False  # among those to ask the database for
-    is_shut: bool = False  # it has said that it is gone
-    queued: bool = False  # among those that may start a POST
-    window: int = FIRST_WINDOW  # what it may have under way as far as it has earned it
-    average_seconds: float = 0.0  # 0 until its first POST has ended
-    bucket: Bucket = field(default_factory=Bucket)
-
-    @property
-    def is_quick(self) -> bool:
-        """Tell whether it has answered quickly of late."""
-        return 0 < self.average_seconds < QUICK_SECONDS
-
-    def tokens(self, now: float) -> float:
-        """Give the POSTs that its rate lets go now; without a rate there is always one."""
-        rate = self.endpoint.rate_per_second
-        return 1.0 if rate is None else self.bucket.fill(now, rate, self.endpoint.burst)
 
 
 class Pace:
@@ -84,9 +53,6 @@ class Pace:
         self._turns: deque[int] = deque()  # the shards of _ready, in turn
         self._ready_lanes = 0
         self._queue: deque[Lane] = deque()  # lanes that may start a POST, in turn
-        self._alarms: list[tuple[float, int, Lane]] = []
-        self._alarm: asyncio.TimerHandle | None = None
-        self._numbers = itertools.count()
         self._leased = 0  # in flight and waiting, over all lanes
         self._in_flight = 0
         self._busy_lanes = 0  # lanes with something in flight
@@ -109,15 +75,24 @@ class Pace:
         lane = self._lanes.get(endpoint_id)
         return lane.endpoint if lane else None
 
-    def due(self, endpoint: Endpoint, due_at: float) -> None:
-        """Note that an endpoint has work from a moment on (monotonic seconds)."""
+    def due(self, endpoint: Endpoint, in_seconds: float = 0.0) -> None:
+        """Note that an endpoint has work, now or after a while."""
+        now = time.monotonic()
         lane = self._lanes.get(endpoint.id)
         if lane is None:
-            lane = self._lanes[endpoint.id] = Lane(endpoint, bucket=Bucket(at=time.monotonic()))
+            lane = self._lanes[endpoint.id] = Lane(endpoint, bucket=Bucket(at=now))
         elif endpoint.version > lane.endpoint.version:
             self._replace(lane, endpoint)
-        lane.due_at = min(lane.due_at, due_at)
-        self._consider(lane)
+        lane.touched_at = now
+        if in_seconds <= 0:
+            lane.is_due = True
+            self._consider(lane)
+            return
+        tick = math.ceil((now + in_seconds) / DUE_TICK_SECONDS)
+        if tick not in lane.later and not self._stopping:
+            lane.later[tick] = asyncio.get_running_loop().call_later(
+                tick * DUE_TICK_SECONDS - now, self._fall_due, lane, tick
+            )
 
     def wanted(self) -> Wanted | None:
         """Say what can be leased now, of one shard.
@@ -144,12 +119,12 @@ class Pace:
                 room = min(self._room(lane, now), quantum, left)
                 if room > 0:
                     lane.asked = True
-                    lane.due_at = NEVER  # whatever becomes due from now on says so anew
+                    lane.is_due = False  # whatever becomes due from now on says so anew
                     rooms[lane.endpoint.id] = room
                     left -= room
             if rooms:
                 self._leased += capacity - left  # held, so that nobody else is given it
-                return Wanted(shard, rooms, {key: self._lease_seconds(key) for key in rooms})
+                return Wanted(shard, rooms)
         return None
 
     def take(self, leased: Leased) -> None:
@@ -171,7 +146,7 @@ class Pace:
             lane.asked = False
             self._leased -= room - got[endpoint_id]
             if got[endpoint_id] == room:
-                lane.due_at = min(lane.due_at, now)  # there may be more
+                lane.is_due = True  # there may be more
             if lane.is_shut or self._stopping or not self._holds(lane.endpoint.shard, now):
                 self._return_waiting(lane)
             else:
@@ -180,11 +155,10 @@ class Pace:
 
     def take_none(self, wanted: Wanted) -> None:
         """Note that leases could not be asked for."""
-        now = time.monotonic()
         for endpoint_id, room in wanted.rooms.items():
             lane = self._lanes[endpoint_id]
             lane.asked = False
-            lane.due_at = min(lane.due_at, now)
+            lane.is_due = True
             self._leased -= room
             self._consider(lane)
 
@@ -198,24 +172,35 @@ class Pace:
                     self._ready_lanes -= 1
                 self._turns.remove(shard)
         for lane in [lane for lane in self._lanes.values() if lane.endpoint.shard in gone]:
-            lane.due_at = NEVER
+            lane.is_due = False
             self._return_waiting(lane)
-            if not lane.in_flight and not lane.asked:
-                del self._lanes[lane.endpoint.id]
+            if not lane.is_busy:
+                self._forget(lane)
 
     def is_busy_with(self, shard: int) -> bool:
         """Tell whether anything of a shard is on lease or being asked for."""
-        return any(
-            lane.endpoint.shard == shard and (lane.in_flight or lane.waiting or lane.asked)
-            for lane in self._lanes.values()
-        )
+        return any(lane.endpoint.shard == shard and lane.is_busy for lane in self._lanes.values())
 
     def shut(self, endpoint_id: str) -> None:
-        """Start nothing more for an endpoint until somebody has changed it."""
+        """Start nothing more for an endpoint until it is opened again."""
+        self._recall(endpoint_id, shut=True)
+
+    def open(self, endpoint_id: str) -> None:
+        """Undo `shut`: from now on the database knows what the endpoint wants."""
+        self._recall(endpoint_id, shut=False)
+
+    def recall(self, endpoint_id: str) -> None:
+        """Give back what waits for an endpoint, which may have changed."""
         lane = self._lanes.get(endpoint_id)
         if lane is not None:
-            lane.is_shut = True
             self._return_waiting(lane)
+
+    def forget_idle(self) -> None:
+        """Forget endpoints that have had no work for long."""
+        before = time.monotonic() - IDLE_SECONDS
+        for lane in list(self._lanes.values()):
+            if lane.touched_at < before and not (lane.is_busy or lane.ready or lane.later):
+                self._forget(lane)
 
     def resume(self) -> None:
         """Go on, where `may_start` or `holds` has said no before."""
@@ -230,14 +215,22 @@ class Pace:
         self._stopping = True
         for lane in self._lanes.values():
             self._return_waiting(lane)
-        if self._alarm is not None:
-            self._alarm.cancel()
+            self._cancel_alarms(lane)
         tasks = set(self._tasks)
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=grace_seconds)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+
+    def _recall(self, endpoint_id: str, *, shut: bool) -> None:
+        lane = self._lanes.get(endpoint_id)
+        if lane is not None:
+            lane.is_shut = shut
+            if shut:
+                self._return_waiting(lane)
+            else:
+                self._consider(lane)
 
     def _room(self, lane: Lane, now: float) -> int:
         """Say how many deliveries may be leased for a lane now."""
@@ -248,29 +241,20 @@ class Pace:
         if rate is not None and room > 0:
             coming = lane.tokens(now) + rate * RATE_AHEAD_SECONDS - len(lane.waiting)
             if coming < 1:
-                self._set_alarm(lane, now + (1 - coming) / rate)
+                self._look_again(lane, (1 - coming) / rate)
             room = min(room, int(coming))
         return room
 
     def _limit(self, lane: Lane) -> int:
-        """Say how many POSTs of a lane may be under way.
-
-        Never more than its share of the slots, with one share left over, and at first only a few:
-        so endpoints that hang cannot take them all, whatever they are allowed.
-        """
+        """Say how many POSTs of a lane may be under way: a share of the slots, one left over."""
         others = self._busy_lanes - (lane.in_flight > 0)
-        share = self._slots // (others + 2)
-        return max(1, min(lane.endpoint.max_in_flight, lane.window, share))
+        return lane.limit(self._slots // (others + 2))
 
     def _consider(self, lane: Lane) -> None:
         """Put a lane among those to lease for, if it has work due and room for it."""
-        if lane.ready or lane.asked or lane.is_shut or self._stopping or lane.due_at == NEVER:
+        if lane.ready or lane.asked or lane.is_shut or self._stopping or not lane.is_due:
             return
-        now = time.monotonic()
-        if lane.due_at > now:
-            self._set_alarm(lane, lane.due_at)
-            return
-        room = self._room(lane, now)
+        room = self._room(lane, time.monotonic())
         # While some wait to be sent, room is gathered: few large statements beat many small ones.
         if room > 0 and (not lane.waiting or room >= self._limit(lane) // 2):
             lane.ready = True
@@ -307,7 +291,7 @@ class Pace:
                 self._return_waiting(lane)
                 continue
             if (tokens := lane.tokens(now)) < 1:
-                self._set_alarm(lane, now + (1 - tokens) / (lane.endpoint.rate_per_second or 1))
+                self._look_again(lane, (1 - tokens) / (lane.endpoint.rate_per_second or 1))
                 continue
             delivery, event = lane.waiting.popleft()
             self._enqueue(lane)
@@ -317,10 +301,13 @@ class Pace:
                 self._consider(lane)
                 continue
             self._start(lane, delivery, event)
+            if not lane.waiting:
+                self._consider(lane)
 
     def _start(self, lane: Lane, delivery: Delivery, event: Event) -> None:
         if lane.endpoint.rate_per_second is not None:
             lane.bucket.tokens -= 1
+        lane.touched_at = time.monotonic()
         lane.in_flight += 1
         self._busy_lanes += lane.in_flight == 1
         self._in_flight += 1
@@ -337,11 +324,7 @@ class Pace:
             self._give_back([delivery])  # broken off by a stop, or a defect of ours
             raise
         finally:
-            seconds = time.monotonic() - started_at
-            lane.average_seconds += SMOOTHING * (seconds - lane.average_seconds)
-            # As in TCP: every answer lets one more go, every silence half as many.
-            grown = min(lane.window + 1, max(FIRST_WINDOW, lane.endpoint.max_in_flight))
-            lane.window = grown if answered else max(1, lane.window // 2)
+            lane.learn(time.monotonic() - started_at, answered=answered)
             lane.in_flight -= 1
             self._busy_lanes -= lane.in_flight == 0
             self._in_flight -= 1
@@ -363,36 +346,35 @@ class Pace:
             self._give_back([delivery for delivery, _ in lane.waiting])
             lane.waiting.clear()
 
-    def _lease_seconds(self, endpoint_id: str) -> float:
-        return self._lanes[endpoint_id].endpoint.timeout_seconds + self._lease.margin_seconds
+    def _forget(self, lane: Lane) -> None:
+        self._cancel_alarms(lane)
+        del self._lanes[lane.endpoint.id]
 
-    def _set_alarm(self, lane: Lane, at: float) -> None:
-        """Look at a lane again at a moment."""
-        if lane.alarm_at <= at:
-            return
-        lane.alarm_at = at
-        heapq.heappush(self._alarms, (at, next(self._numbers), lane))
-        self._arm()
+    @staticmethod
+    def _cancel_alarms(lane: Lane) -> None:
+        for alarm in lane.later.values():
+            alarm.cancel()
+        lane.later.clear()
+        if lane.refill is not None:
+            lane.refill.cancel()
+            lane.refill = None
 
-    def _arm(self) -> None:
-        if not self._alarms or self._stopping:
-            return
-        at = self._alarms[0][0]
+    def _fall_due(self, lane: Lane, tick: int) -> None:
+        del lane.later[tick]
+        lane.is_due = True
+        self._consider(lane)
+
+    def _look_again(self, lane: Lane, in_seconds: float) -> None:
+        """Look at a lane again when its rate allows for more."""
         loop = asyncio.get_running_loop()
-        if self._alarm is not None:
-            if self._alarm.when() <= loop.time() + (at - time.monotonic()) + 0.0005:
+        if lane.refill is not None:
+            if lane.refill.when() <= loop.time() + in_seconds:
                 return
-            self._alarm.cancel()
-        self._alarm = loop.call_later(max(0.0, at - time.monotonic()), self._ring)
+            lane.refill.cancel()
+        lane.refill = loop.call_later(in_seconds, self._refilled, lane)
 
-    def _ring(self) -> None:
-        self._alarm = None
-        now = time.monotonic()
-        while self._alarms and self._alarms[0][0] <= now:
-            at, _, lane = heapq.heappop(self._alarms)
-            if at == lane.alarm_at:
-                lane.alarm_at = NEVER
-            self._enqueue(lane)
-            self._consider(lane)
-        self._arm()
+    def _refilled(self, lane: Lane) -> None:
+        lane.refill = None
+        self._enqueue(lane)
+        self._consider(lane)
         self._pump()

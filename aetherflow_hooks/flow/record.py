@@ -7,13 +7,13 @@ Holds    every write shows the token of its lease, so a late result changes noth
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import orjson
 
 from aetherflow_hooks.config import RecordSettings
-from aetherflow_hooks.db import Database
-from aetherflow_hooks.errors import DatabaseUnavailable
+from aetherflow_hooks.db import Database, Row
+from aetherflow_hooks.errors import InputRefused
 from aetherflow_hooks.model import (
     Answered,
     Attempt,
@@ -32,6 +32,7 @@ from aetherflow_hooks.watch.log import LogEvent, log
 
 IDLE_SECONDS = 60.0  # a bound; the next result wakes us
 ERROR_MAX_CHARACTERS = 500
+DURATION_MS_MAX = 2**31 - 1  # what its column holds
 
 
 class Record:
@@ -43,12 +44,17 @@ class Record:
         settings: RecordSettings,
         *,
         on_retry: Callable[[Delivery, float], None],
+        on_gone: Callable[[str], None],
         on_room: Callable[[], None],
     ) -> None:
-        """Tell `on_retry` the seconds until each retry, `on_room` that more results have room."""
+        """Tell what was written: to `on_retry` the seconds until each retry, to `on_gone` each 410.
+
+        `on_room` is called when there is room for more results.
+        """
         self._database = database
         self._settings = settings
         self._on_retry = on_retry
+        self._on_gone = on_gone
         self._on_room = on_room
         self._waiting: dict[int, list[Attempt]] = {}  # by shard, the one to be written next first
         self._busy: set[int] = set()
@@ -84,7 +90,8 @@ class Record:
         self._busy.add(shard)
         try:
             await self._write(shard, batch)
-        except DatabaseUnavailable:
+        except BaseException:
+            # Whatever it is, nothing is thrown away: at the bound, sending stops.
             self._waiting[shard] = batch + self._waiting.get(shard, [])
             raise
         finally:
@@ -98,28 +105,19 @@ class Record:
         return shard in self._waiting or shard in self._busy
 
     async def _write(self, shard: int, batch: list[Attempt]) -> None:
-        """Write a batch; where one row of it cannot be written, all the others still are."""
+        """Write a batch; where a value of one row is refused, all the others are still written."""
         try:
-            told = await self._database.rows(
-                "record_attempts",
-                shard,
-                *self._columns(batch),
-                DELIVERY_EXHAUSTED,
-                ENDPOINT_DISABLED,
-            )
-        except DatabaseUnavailable:
-            raise
-        except Exception as error:  # noqa: BLE001  a row that Postgres refuses: a defect of ours
+            told = await self._run(shard, self._columns(batch))
+        except InputRefused as error:
             if len(batch) > 1:
                 middle = len(batch) // 2
                 await self._write(shard, batch[:middle])
                 await self._write(shard, batch[middle:])
                 return
-            # Its lease runs out, and it is tried again, until its attempts do.
             log.error(
                 LogEvent.STAGE_FAILED, stage="record", delivery=batch[0].delivery.id, exc_info=error
             )
-            return
+            told = await self._run(shard, self._columns(batch, bare=True))
         for kind, endpoint_id in told:
             if kind == "late":
                 log.warning(LogEvent.RECORD_LATE, endpoint=endpoint_id)
@@ -128,8 +126,16 @@ class Record:
         for attempt in batch:
             if isinstance(attempt.verdict, RetryIn):
                 self._on_retry(attempt.delivery, attempt.verdict.seconds)
+            elif attempt.verdict == GiveUp(DeadReason.GONE):
+                self._on_gone(attempt.delivery.endpoint_id)
 
-    def _columns(self, batch: list[Attempt]) -> tuple[list[object], ...]:
+    async def _run(self, shard: int, columns: tuple[list[object], ...]) -> Sequence[Row]:
+        return await self._database.rows(
+            "record_attempts", shard, *columns, DELIVERY_EXHAUSTED, ENDPOINT_DISABLED
+        )
+
+    def _columns(self, batch: list[Attempt], *, bare: bool = False) -> tuple[list[object], ...]:
+        """Arrange attempts in columns; `bare` leaves out texts, the answer and the notice."""
         rows = [
             (
                 attempt.delivery.endpoint_id,
@@ -137,24 +143,14 @@ class Record:
                 attempt.delivery.token,
                 attempt.delivery.attempt,
                 *_verdict(attempt),
-                *self._outcome(attempt),
+                *_outcome(attempt),
                 attempt.started_at,
-                attempt.duration_ms,
-                *self._told(attempt),
-                self._notice(attempt),
+                min(attempt.duration_ms, DURATION_MS_MAX),
+                *((None, None, None) if bare else (*self._told(attempt), self._notice(attempt))),
             )
             for attempt in batch
         ]
         return tuple(list(column) for column in zip(*rows, strict=True))
-
-    @staticmethod
-    def _outcome(attempt: Attempt) -> tuple[str | None, int | None]:
-        outcome = attempt.outcome
-        if outcome is None:
-            return None, None
-        return OUTCOME_WORDS[type(outcome)], (
-            outcome.status if isinstance(outcome, Answered) else None
-        )
 
     def _told(self, attempt: Attempt) -> tuple[str | None, bytes | None]:
         """Give the error in words and the start of the answer, both only where it failed."""
@@ -180,13 +176,22 @@ class Record:
         if attempt.verdict != GiveUp(DeadReason.EXHAUSTED) or is_operational(attempt.event_type):
             return None
         delivery = attempt.delivery
+        made = delivery.attempt - (attempt.outcome is None)
         data = {
-            "delivery": {"id": delivery.id, "attempts": delivery.attempt},
+            "delivery": {"id": delivery.id, "attempts": made},
             "endpoint": {"id": delivery.endpoint_id, "tenant": attempt.tenant},
             "event": {"id": delivery.event_id, "type": attempt.event_type},
             "error": self._told(attempt)[0],
         }
         return orjson.dumps(data).decode()
+
+
+def _outcome(attempt: Attempt) -> tuple[str | None, int | None]:
+    """Give the outcome's word and the HTTP status."""
+    outcome = attempt.outcome
+    if outcome is None:
+        return None, None
+    return OUTCOME_WORDS[type(outcome)], outcome.status if isinstance(outcome, Answered) else None
 
 
 def _verdict(attempt: Attempt) -> tuple[str, float, str | None]:

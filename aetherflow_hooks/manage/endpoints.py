@@ -96,17 +96,21 @@ async def set_endpoint_state(database: Database, endpoint_id: str, state: Endpoi
     """
     if await database.value("set_endpoint_state", endpoint_id, state) is None:
         raise NotFound("endpoint", endpoint_id)
-    await database.value("wake", "endpoints")
+    await database.value("wake", endpoint_id)
 
 
 async def delete_endpoint(database: Database, endpoint_id: str) -> None:
-    """Delete an endpoint. Nothing more is sent to it; its attempts stay listed.
+    """Delete an endpoint. Its attempts stay listed.
+
+    Nothing more is leased for it; what an engine has on lease already is given back as soon as
+    that hears of it, mostly within milliseconds.
 
     Raises:
         NotFound: there is none of this id.
     """
     if await database.value("delete_endpoint", endpoint_id) is None:
         raise NotFound("endpoint", endpoint_id)
+    await database.value("wake", endpoint_id)
 
 
 async def rotate_secret(

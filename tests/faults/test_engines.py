@@ -3,6 +3,7 @@
 import asyncio
 import collections
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ import asyncpg
 import pytest
 
 from aetherflow_hooks import Settings, migrate, start_engine
+from aetherflow_hooks.db.database import FLOW_PLANS
+from aetherflow_hooks.db.statements import statements
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
 from aetherflow_hooks.dev.receiver import Receiver
 from tests.conftest import World, roomy_folder, settings_for, until
@@ -182,10 +185,77 @@ async def test_what_does_not_end_in_the_grace_time_is_given_back(world: World) -
         await world.receiver.wait_for(1)
     assert time.monotonic() - began < 5
     left = await world.rows("select attempt, lease_token from aetherflow.deliveries")
-    assert [tuple(row) for row in left] == [(0, None)]
+    assert [tuple(row) for row in left] == [(1, None)]
+    broken_off = await world.rows("select outcome, verdict, error from aetherflow.attempts")
+    assert [tuple(row) for row in broken_off] == [
+        ("not_reached", "retry", "broken off: the engine was stopped")
+    ]
     async with world.engine():
         await world.settled()
     assert len(world.receiver.received) == 2
+
+
+async def test_a_second_stop_waits_for_the_first(world: World) -> None:
+    await world.endpoint("/a", "200;wait=0.3")
+    await world.emit()
+    engine = await start_engine(world.settings())
+    await world.receiver.wait_for(1)
+    first = asyncio.create_task(engine.stop())
+    await asyncio.sleep(0)
+    await engine.stop()
+    assert await world.value("select count(*) from aetherflow.deliveries") == 0
+    await first
+
+
+async def test_attempts_end_for_a_delivery_that_kills_its_engine(world: World) -> None:
+    """Each lease counts as an attempt, and beyond the schedule nothing more is sent."""
+    await world.endpoint("/a", retry_schedule_seconds=[1, 1])
+    await world.emit()
+    for shard in range(16):
+        await world.database.rows("fanout_events", shard, 10, 10)
+    await world.connection.execute("update aetherflow.deliveries set attempt = 3")
+    async with world.engine():
+        await world.until("select exists (select from aetherflow.dead)")
+    dead = await world.rows("select attempts, reason from aetherflow.dead")
+    assert [tuple(row) for row in dead] == [(3, "exhausted")]
+    assert world.receiver.received == []
+
+
+async def test_a_fan_out_that_is_too_large_is_tried_smaller_and_the_others_go_on(
+    world: World,
+) -> None:
+    """Very many deliveries take longer than a statement may."""
+    for number in range(300):
+        await world.endpoint(f"/{number % 3}", events=["wide"], max_in_flight=1)
+    await world.endpoint("/other", events=["other"])
+    await world.value("select count(aetherflow.emit('wide', '{}')) from generate_series(1, 200)")
+    async with world.engine(
+        database={"command_timeout_seconds": 0.15}, engine={"grace_seconds": 0}
+    ):
+        await world.emit("other")
+        await world.receiver.wait_for(1, "/other", timeout_seconds=30)
+        await world.until("select not exists (select from aetherflow.outbox)", timeout_seconds=40)
+
+
+async def test_plans_hold_when_an_empty_table_has_become_full(world: World) -> None:
+    """Postgres remembers the tables as empty; the statements of the flow walk their indexes."""
+    await world.connection.execute("analyze")
+    settings = {**FLOW_PLANS, "plan_cache_mode": "force_generic_plan"}
+    connection = await asyncpg.connect(world.dsn, server_settings=settings)
+    for name in (
+        "fanout_events", "find_events", "find_deliveries", "lease_deliveries", "load_events",
+        "return_deliveries", "return_doubtful", "record_attempts", "expire_deliveries",
+        "purge_deleted",
+    ):  # fmt: skip
+        sql = statements("aetherflow")[name]
+        count = len((await connection.prepare(sql)).get_parameters())
+        await connection.execute(f"prepare {name} as {sql}")
+        nulls = ", ".join(["null"] * count)
+        plan = await connection.fetch(f"explain execute {name}({nulls})")
+        text = "\n".join(row[0] for row in plan)
+        scanned = re.findall(r"Seq Scan on (deliveries|outbox|events|attempts)", text)
+        assert not scanned, f"{name}\n{text}"
+    await connection.close()
 
 
 @pytest.fixture
@@ -231,8 +301,6 @@ async def test_case_57_postgres_restarts_under_load_and_the_engine_carries_on(
 
 async def add(connection: Any, url: str) -> None:
     """Add an endpoint where there is no Database at hand."""
-    from aetherflow_hooks.db.statements import statements  # noqa: PLC0415
-
     await connection.fetch(
         statements("aetherflow")["add_endpoint"],
         f"ep_{os.urandom(6).hex()}", "", url, "", None, 1, None, None, None,

@@ -32,9 +32,7 @@ class Holder:
     async def take(self, room: int, *endpoint_ids: str) -> Leased:
         """Take up to `room` deliveries of each endpoint of one shard."""
         shard = int(endpoint_ids[0][-3:], 16) % 16
-        self.wanted = Wanted(
-            shard, dict.fromkeys(endpoint_ids, room), dict.fromkeys(endpoint_ids, 30.0)
-        )
+        self.wanted = Wanted(shard, dict.fromkeys(endpoint_ids, room))
         assert await self.lease.turn() == 0
         return self.leased[-1]
 

@@ -88,7 +88,7 @@ def endpoint(name: str, shard: int = 0, **given: object) -> Endpoint:
 
 async def test_an_endpoint_starts_with_a_few_and_earns_more() -> None:
     bench = Bench()
-    bench.pace.due(endpoint("a"), 0)
+    bench.pace.due(endpoint("a"))
     seen = []
     for _ in range(5):
         bench.lease_all()
@@ -101,7 +101,7 @@ async def test_an_endpoint_starts_with_a_few_and_earns_more() -> None:
 
 async def test_silence_takes_away_what_was_earned() -> None:
     bench = Bench()
-    bench.pace.due(endpoint("a"), 0)
+    bench.pace.due(endpoint("a"))
     for _ in range(6):
         bench.lease_all()
         await bench.answer_all()
@@ -117,7 +117,7 @@ async def test_silence_takes_away_what_was_earned() -> None:
 async def test_slots_are_never_exceeded_and_every_endpoint_gets_some() -> None:
     bench = Bench(slots=16)
     for number in range(8):
-        bench.pace.due(endpoint(f"ep_{number}", shard=number), 0)
+        bench.pace.due(endpoint(f"ep_{number}", shard=number))
     served: Counter[str] = Counter()
     for _ in range(50):
         bench.lease_all()
@@ -132,7 +132,7 @@ async def test_slots_are_never_exceeded_and_every_endpoint_gets_some() -> None:
 
 async def test_nothing_starts_while_results_have_no_room() -> None:
     bench = Bench(full=True)
-    bench.pace.due(endpoint("a"), 0)
+    bench.pace.due(endpoint("a"))
     bench.lease_all()
     assert await bench.answer_all() == 0
     bench.is_full = False
@@ -143,7 +143,7 @@ async def test_nothing_starts_while_results_have_no_room() -> None:
 
 async def test_a_shard_that_is_let_go_gives_back_what_waits_and_starts_nothing() -> None:
     bench = Bench(full=True)
-    bench.pace.due(endpoint("a", shard=3), 0)
+    bench.pace.due(endpoint("a", shard=3))
     leased = bench.lease_all()
     bench.held.discard(3)
     bench.pace.drop([3])
@@ -159,10 +159,10 @@ async def test_a_shard_that_is_let_go_gives_back_what_waits_and_starts_nothing()
 async def test_work_that_comes_while_it_is_being_asked_for_is_not_forgotten() -> None:
     bench = Bench()
     some = endpoint("a")
-    bench.pace.due(some, 0)
+    bench.pace.due(some)
     wanted = bench.pace.wanted()
     assert wanted is not None
-    bench.pace.due(some, asyncio.get_running_loop().time())  # a hint, during the statement
+    bench.pace.due(some)  # a hint, during the statement
     bench.pace.take(Leased(wanted, [], {}))  # which had not seen it yet
     assert bench.pace.wanted() is not None
     await bench.pace.drain(0)
@@ -170,7 +170,7 @@ async def test_work_that_comes_while_it_is_being_asked_for_is_not_forgotten() ->
 
 async def test_an_endpoint_without_more_work_is_not_asked_for_again() -> None:
     bench = Bench()
-    bench.pace.due(endpoint("a"), 0)
+    bench.pace.due(endpoint("a"))
     assert bench.lease_all(plenty=2) == 2
     await bench.answer_all()
     assert bench.pace.wanted() is None
@@ -178,7 +178,7 @@ async def test_an_endpoint_without_more_work_is_not_asked_for_again() -> None:
 
 async def test_what_could_not_be_asked_for_is_wanted_again() -> None:
     bench = Bench()
-    bench.pace.due(endpoint("a"), 0)
+    bench.pace.due(endpoint("a"))
     wanted = bench.pace.wanted()
     assert wanted is not None
     assert bench.pace.wanted() is None
@@ -189,21 +189,76 @@ async def test_what_could_not_be_asked_for_is_wanted_again() -> None:
 
 async def test_an_endpoint_that_is_shut_starts_nothing_until_it_has_changed() -> None:
     bench = Bench()
-    bench.pace.due(endpoint("a", max_in_flight=1), 0)
+    bench.pace.due(endpoint("a", max_in_flight=1))
     bench.lease_all()
     await bench.settle()
     bench.pace.shut("a")
     await bench.answer_all()
-    bench.pace.due(endpoint("a", max_in_flight=1), 0)
+    bench.pace.due(endpoint("a", max_in_flight=1))
     assert bench.pace.wanted() is None
-    bench.pace.due(endpoint("a", max_in_flight=1, version=2), 0)
+    bench.pace.due(endpoint("a", max_in_flight=1, version=2))
     assert bench.pace.wanted() is not None
+    await bench.pace.drain(0)
+
+
+async def test_an_endpoint_that_was_shut_for_nothing_is_opened_again() -> None:
+    bench = Bench()
+    bench.pace.due(endpoint("a"))
+    bench.pace.shut("a")
+    wanted = bench.pace.wanted()  # it was ready before
+    assert wanted is not None
+    bench.pace.take_none(wanted)
+    assert bench.pace.wanted() is None
+    bench.pace.open("a")
+    assert bench.pace.wanted() == wanted
+    await bench.pace.drain(0)
+
+
+async def test_every_time_that_something_falls_due_is_remembered() -> None:
+    """Asking for what is due now must not make the later times forgotten."""
+    bench = Bench()
+    some = endpoint("a")
+    for in_seconds in (0.05, 0.15, 0.25):
+        bench.pace.due(some, in_seconds)
+    bench.pace.due(some)
+    asked = 0
+    loop = asyncio.get_running_loop()
+    until = loop.time() + 0.5
+    while loop.time() < until:
+        wanted = bench.pace.wanted()
+        if wanted is not None:
+            asked += 1
+            bench.pace.take(Leased(wanted, [], {}))
+        await asyncio.sleep(0.005)
+    assert asked == 4
+    await bench.pace.drain(0)
+
+
+async def test_a_slow_endpoint_with_a_rate_gets_its_rate() -> None:
+    """Answers that take long do not keep the next POST from going when its time has come."""
+    bench = Bench()
+    bench.pace.due(endpoint("a", rate_per_second=50.0, max_in_flight=20))
+    loop = asyncio.get_running_loop()
+    while len(bench.under_way) < 8:  # let it earn what it may have under way
+        bench.lease_all()
+        await bench.answer_all()
+        bench.lease_all()
+        await asyncio.sleep(0.1)
+        bench.lease_all()
+        await asyncio.sleep(0.1)
+    await bench.answer_all()
+    until, count = loop.time() + 0.2, 0
+    while loop.time() < until:
+        bench.lease_all()
+        await asyncio.sleep(0.002)
+        count = len(bench.under_way)
+    assert count >= 8  # though not one was answered meanwhile
     await bench.pace.drain(0)
 
 
 async def test_a_drain_breaks_off_what_does_not_end_and_gives_everything_back() -> None:
     bench = Bench()
-    bench.pace.due(endpoint("a"), 0)
+    bench.pace.due(endpoint("a"))
     bench.lease_all()
     await bench.settle()
     under_way = len(bench.under_way)
@@ -217,7 +272,7 @@ async def test_a_drain_breaks_off_what_does_not_end_and_gives_everything_back() 
 @pytest.mark.parametrize("rate", [200.0, 1000.0])
 async def test_high_rates_hold_though_timers_are_coarse(rate: float) -> None:
     bench = Bench(slots=1000)
-    bench.pace.due(endpoint("a", rate_per_second=rate, max_in_flight=1000), 0)
+    bench.pace.due(endpoint("a", rate_per_second=rate, max_in_flight=1000))
     loop = asyncio.get_running_loop()
     began, count = loop.time(), 0
     while loop.time() - began < 0.5:

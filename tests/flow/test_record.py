@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+import asyncpg
 import pytest
 
 from aetherflow_hooks.config import RecordSettings
@@ -30,10 +31,12 @@ class Recorder:
 
     def __init__(self, world: World, **settings: int) -> None:
         self.retries: list[tuple[str, float]] = []
+        self.gone: list[str] = []
         self.record = Record(
             world.database,
             RecordSettings.model_validate(settings),
             on_retry=lambda delivery, seconds: self.retries.append((delivery.event_id, seconds)),
+            on_gone=self.gone.append,
             on_room=lambda: None,
         )
 
@@ -159,15 +162,41 @@ async def test_writing_a_batch_twice_does_no_more_than_once(
     )
 
 
-async def test_a_row_that_cannot_be_written_does_not_hold_up_the_others(world: World) -> None:
+async def test_a_value_that_is_refused_costs_its_row_the_texts_and_the_others_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     deliveries = await leased(world, 5)
-    broken = attempt(deliveries[2], Delivered())
-    broken = broken._replace(duration_ms=1 << 40)  # more than its column holds
-    await Recorder(world).write(
-        *[attempt(d, Delivered()) for d in (*deliveries[:2], *deliveries[3:])], broken
+    recorder = Recorder(world)
+    monkeypatch.setattr(recorder.record, "_told", lambda _: ("a NUL: \0", None))
+    await recorder.write(
+        *[attempt(d, Delivered()) for d in deliveries[:4]],
+        attempt(deliveries[4], GiveUp(DeadReason.EXHAUSTED)),
     )
-    left = await world.rows("select event_id from aetherflow.deliveries")
-    assert [row["event_id"] for row in left] == [deliveries[2].event_id]
+    assert await world.value("select count(*) from aetherflow.deliveries") == 0
+    assert await world.value("select count(*) from aetherflow.attempts where error is null") == 5
+    assert await world.value("select reason from aetherflow.dead") == "exhausted"
+
+
+async def test_what_cannot_be_written_at_all_is_kept_until_it_can(world: World) -> None:
+    deliveries = await leased(world, 3)
+    recorder = Recorder(world)
+    await world.connection.execute("alter table aetherflow.attempts rename to away")
+    for delivery in deliveries:
+        recorder.record.put(attempt(delivery, Delivered()))
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await recorder.record.turn()
+    assert recorder.record.waiting == 3
+    await world.connection.execute("alter table aetherflow.away rename to attempts")
+    await recorder.write()
+    assert await world.value("select count(*) from aetherflow.deliveries") == 0
+
+
+async def test_each_410_is_told_once_it_is_written_whatever_came_of_it(world: World) -> None:
+    (delivery,) = await leased(world)
+    await world.connection.execute("update aetherflow.deliveries set lease_token = 1")
+    recorder = Recorder(world)
+    await recorder.write(attempt(delivery, GiveUp(DeadReason.GONE)))
+    assert recorder.gone == [delivery.endpoint_id]
 
 
 async def test_any_text_of_an_error_is_kept_in_a_form_that_postgres_takes(world: World) -> None:

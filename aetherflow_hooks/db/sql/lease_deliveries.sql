@@ -2,19 +2,22 @@
 --   $1 shard smallint
 --   $2 endpoint_ids text[]
 --   $3 rooms integer[]
---   $4 lease_seconds double precision[]
---   $5 token bigint
+--   $4 timeout_seconds double precision
+--   $5 margin_seconds double precision
+--   $6 token bigint
 -- returns endpoint_id, event_id, event_shard, attempt, leased_at, expired, version
 -- walks deliveries_due
 --
 -- The endpoint's state is read here, so that nothing is sent to one that has just been paused,
--- disabled or deleted; its version tells whether our copy of it is still right.
+-- disabled or deleted; its version tells whether our copy of it is still right. A lease outlives
+-- the endpoint's own timeout, or else $4, by a margin.
 with wanted as materialized (
-    select w.endpoint_id, w.room, w.lease_seconds, e.version
-    from unnest($2::text[], $3::integer[], $4::double precision[]) as w (endpoint_id, room, lease_seconds)
+    select w.endpoint_id, w.room, e.version,
+           make_interval(secs => coalesce(e.timeout_seconds, $4::double precision) + $5::double precision) as lease
+    from unnest($2::text[], $3::integer[]) as w (endpoint_id, room)
     join aetherflow.endpoints e on e.id = w.endpoint_id and e.state = 'active'
 ), due as materialized (
-    select w.endpoint_id, w.lease_seconds, w.version, d.event_id
+    select w.endpoint_id, w.lease, w.version, d.event_id
     from wanted w
     cross join lateral (
         select d.event_id from aetherflow.deliveries d
@@ -26,7 +29,7 @@ with wanted as materialized (
     ) d
 )
 update aetherflow.deliveries d
-set leased_until = now() + make_interval(secs => due.lease_seconds), lease_token = $5, attempt = d.attempt + 1
+set leased_until = now() + due.lease, lease_token = $6, attempt = d.attempt + 1
 from due
 where d.shard = $1 and d.endpoint_id = due.endpoint_id and d.event_id = due.event_id
 returning d.endpoint_id, d.event_id, d.event_shard, d.attempt, now() as leased_at,
