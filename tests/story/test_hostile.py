@@ -49,7 +49,8 @@ async def test_case_40_and_41_the_deadline_is_over_everything(
     assert row["outcome"] == "timed_out"
     assert row["status"] is None
     assert row["error"] == "no answer within 0.4 s"
-    assert TIMEOUT * 950 <= float(str(row["duration_ms"])) <= TIMEOUT * 1100 + 50
+    # 10 % over, and what a busy machine adds to any timer
+    assert TIMEOUT * 950 <= float(str(row["duration_ms"])) <= TIMEOUT * 1100 + 150
 
 
 def memory_mib() -> float:
