@@ -409,9 +409,12 @@ class Engine:
 
     async def _write_rest(self) -> None:
         """Wait until every result is written and every unused lease ended."""
+        writing = [task for task in self._tasks if task.get_name() == f"{TASKS}record"]
         while (
             self._pace.leased or self._lease.is_in_doubt or self._record.waiting or self._returned
         ):
+            if all(task.done() for task in writing):
+                raise DatabaseUnavailable("the loop is ending, and nobody is left to write")
             self._lease.wake.set()
             self._record.wake.set()
             self._returning.set()
@@ -438,6 +441,7 @@ class Engine:
                 self._draining.set()
                 self._database.terminate()  # whatever could close it in peace is being cancelled
                 await self._end()
+                self._stopped.set()
 
     async def _end(self) -> None:
         """End every task and connection, whatever state they are in."""

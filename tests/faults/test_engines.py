@@ -418,6 +418,28 @@ def test_case_61_a_cancelled_loop_leaves_no_task_and_no_connection(dsn_in_thread
     assert left == []
 
 
+def test_a_loop_that_is_cancelled_inside_of_the_engines_block_ends_soon(
+    dsn_in_thread: str,
+) -> None:
+    """An application's task holds the engine, and every task of its loop is cancelled at once."""
+    tasks: list[asyncio.Task[None]] = []
+
+    async def application() -> None:
+        async with start_engine(settings_for(dsn_in_thread)):
+            await asyncio.sleep(60)
+
+    async def main() -> None:
+        tasks.append(asyncio.create_task(application()))
+        await asyncio.sleep(0.5)  # and ends, whereupon its loop cancels what is left
+
+    began = time.monotonic()
+    thread = threading.Thread(target=asyncio.run, args=[main()])
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert time.monotonic() - began < 5
+
+
 @pytest.fixture
 def dsn_in_thread(dsn: str) -> str:
     """A database whose end checks that nobody is connected any more."""
