@@ -121,7 +121,7 @@ class Lease:
                 self._settings.lease.margin_seconds,
                 token,
             )
-        except DatabaseUnavailable:
+        except BaseException:
             self._doubtful.append((wanted, token))
             raise
         deliveries = [
@@ -142,8 +142,9 @@ class Lease:
         try:
             endpoints = await self.load(stale) if stale else {}
             events = await self._fetch(deliveries)
-        except DatabaseUnavailable:
-            self._doubtful.append((wanted, token))  # ours, but they cannot be sent
+        except BaseException:
+            # Ours, but they cannot be sent: each lease left so would cost an attempt.
+            self._doubtful.append((wanted, token))
             raise
         log.debug(LogEvent.LEASE_TAKEN, shard=wanted.shard, deliveries=len(deliveries))
         deliveries.sort(key=lambda delivery: delivery.event_id)  # the order of an UPDATE is none

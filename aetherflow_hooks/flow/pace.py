@@ -183,11 +183,17 @@ class Pace:
 
     def shut(self, endpoint_id: str) -> None:
         """Start nothing more for an endpoint until it is opened again."""
-        self._recall(endpoint_id, shut=True)
+        lane = self._lanes.get(endpoint_id)
+        if lane is not None:
+            lane.is_shut = True
+            self._return_waiting(lane)
 
     def open(self, endpoint_id: str) -> None:
         """Undo `shut`: from now on the database knows what the endpoint wants."""
-        self._recall(endpoint_id, shut=False)
+        lane = self._lanes.get(endpoint_id)
+        if lane is not None:
+            lane.is_shut = False
+            self._consider(lane)
 
     def recall(self, endpoint_id: str) -> None:
         """Give back what waits for an endpoint, which may have changed."""
@@ -210,7 +216,7 @@ class Pace:
     async def drain(self, grace_seconds: float) -> None:
         """Start nothing more, give back what waits, and wait for what is under way.
 
-        What has no answer after `grace_seconds` is broken off and given back too.
+        What has no answer after `grace_seconds` is broken off; `send` says what becomes of it.
         """
         self._stopping = True
         for lane in self._lanes.values():
@@ -222,15 +228,6 @@ class Pace:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-
-    def _recall(self, endpoint_id: str, *, shut: bool) -> None:
-        lane = self._lanes.get(endpoint_id)
-        if lane is not None:
-            lane.is_shut = shut
-            if shut:
-                self._return_waiting(lane)
-            else:
-                self._consider(lane)
 
     def _room(self, lane: Lane, now: float) -> int:
         """Say how many deliveries may be leased for a lane now."""

@@ -170,3 +170,25 @@ async def test_what_may_have_been_taken_by_a_broken_statement_is_given_back(
     monkeypatch.undo()
     assert len((await holder.take(3, endpoint_id)).work) == 3
     assert await world.value("select max(attempt) from aetherflow.deliveries") == 1
+
+
+async def test_what_cannot_be_read_is_given_back_and_costs_no_attempt(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect between the lease and the sending: the deliveries do not run out of attempts."""
+    endpoint_id = await deliveries(world, 2)
+    holder = Holder(world)
+    rows = world.database.rows
+
+    async def broken(statement: str, *values: object) -> object:
+        if statement == "load_events":
+            raise RuntimeError("a defect")
+        return await rows(statement, *values)
+
+    monkeypatch.setattr(world.database, "rows", broken)
+    for _ in range(5):
+        with pytest.raises(RuntimeError):
+            await holder.take(2, endpoint_id)
+    monkeypatch.undo()
+    work = (await holder.take(2, endpoint_id)).work
+    assert [delivery.attempt for delivery, _ in work] == [1, 1]

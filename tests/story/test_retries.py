@@ -117,7 +117,7 @@ async def test_case_28_the_operator_is_told_once_of_an_exhausted_delivery(world:
     [
         ("3", 3, 3.5),
         ("31536000", 3600, 3601),
-        ("0", 1, 1.5),
+        ("0", 1, 1.5),  # never sooner than the schedule
         ("-5", 1, 1.5),
         ("soon", 1, 1.5),
         ("99999999999999999999", 3600, 3601),
@@ -143,6 +143,15 @@ async def test_case_29_a_date_is_as_good_as_seconds(world: World) -> None:
     await world.emit()
     async with world.engine(retry=NO_JITTER):
         assert 28 <= await planned_pause_seconds(world) <= 30.5
+
+
+async def test_case_30_a_retry_after_shorter_than_the_schedule_changes_nothing(
+    world: World,
+) -> None:
+    await world.endpoint("/a", "503;retry-after=2", retry_schedule_seconds=[30])
+    await world.emit()
+    async with world.engine(retry=NO_JITTER):
+        assert 29.9 <= await planned_pause_seconds(world) <= 31
 
 
 async def test_case_29_the_retry_really_waits(world: World) -> None:
