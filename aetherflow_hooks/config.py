@@ -148,6 +148,16 @@ class PostSettings(Section):
     keep_alive_seconds: float = Field(
         15.0, ge=0, le=300, description="How long an idle connection is kept for the next POST."
     )
+    connection_seconds_max: float = Field(
+        300.0,
+        ge=1,
+        le=86_400,
+        description="How long a connection is used; the next one resolves and checks anew.",
+    )
+    direct: bool = Field(
+        True,
+        description="Write straight to aiohttp's connections; false: by its session, slower.",
+    )
 
 
 class RetrySettings(Section):

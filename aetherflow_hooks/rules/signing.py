@@ -8,6 +8,8 @@ stands in base64 behind `whsec_`.
 
 import base64
 import binascii
+import functools
+import hashlib
 import hmac
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,6 +20,7 @@ PREFIX = "whsec_"
 KEY_BYTES = range(24, 64 + 1)  # what Standard Webhooks allows
 OWN_CHARACTERS = range(16, 256 + 1)  # of a secret that the user brings
 NEW_KEY_BYTES = 32
+KEYS_REMEMBERED = 20_000
 
 
 class Keys(NamedTuple):
@@ -65,7 +68,7 @@ def keys_of(secret: str) -> Keys:
 
 def aetherflow_signature(keys: Keys, body: bytes) -> str:
     """Sign the body alone: 64 lower-case hex digits."""
-    return hmac.digest(keys.aetherflow, body, "sha256").hex()
+    return _mac(keys.aetherflow, body).hexdigest()
 
 
 def standard_signature(
@@ -74,9 +77,21 @@ def standard_signature(
     """Sign id, time and body with each key: `v1,<base64>` items, parted by a blank."""
     content = b"%b.%d.%b" % (message_id.encode(), unix_seconds, body)
     return " ".join(
-        "v1," + base64.b64encode(hmac.digest(keys.standard, content, "sha256")).decode()
+        "v1," + base64.b64encode(_mac(keys.standard, content).digest()).decode()
         for keys in all_keys
     )
+
+
+def _mac(key: bytes, content: bytes) -> hmac.HMAC:
+    mac = _begun(key).copy()
+    mac.update(content)
+    return mac
+
+
+@functools.lru_cache(KEYS_REMEMBERED)
+def _begun(key: bytes) -> hmac.HMAC:
+    """Begin with a key: half of the work on a short body, so it is done once."""
+    return hmac.new(key, digestmod=hashlib.sha256)
 
 
 def _decoded(secret: str) -> bytes | None:
