@@ -289,7 +289,7 @@ async def test_what_operators_are_told_keeps_its_name_in_another_schema(
 ) -> None:
     settings = settings_for(empty_dsn, database={"schema_name": schema})
     await migrate(settings)
-    patterns = f'select "{schema}".patterns_of($1)'
+    patterns = f'select array(select "{schema}".patterns_of($1))'
     for event_type in (DELIVERY_EXHAUSTED, ENDPOINT_DISABLED):
         assert await column(empty_dsn, patterns, event_type) == [patterns_of(event_type)]
 

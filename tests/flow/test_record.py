@@ -93,7 +93,7 @@ async def test_each_verdict_has_its_effect(world: World) -> None:
         "select event_id, lease_token, extract(epoch from due_at - now()) as due_in"
         " from aetherflow.deliveries"
     )
-    assert (left["event_id"], left["lease_token"]) == (again.event_id, None)
+    assert (left["event_id"], left["lease_token"]) == (again.event_id, 0)
     assert 55 < left["due_in"] <= 60
     assert recorder.retries == [(again.event_id, 60)]
     dead = await world.rows("select event_id, reason, attempts from aetherflow.dead order by 1")

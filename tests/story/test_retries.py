@@ -24,7 +24,7 @@ async def planned_pause_seconds(world: World) -> float:
     """How long after its failed attempt the waiting delivery is due."""
     await world.until(
         "select exists (select from aetherflow.deliveries where attempt = 1"
-        " and leased_until is null)"
+        " and leased_until < now())"
     )
     pause: float = await world.value(
         "select extract(epoch from d.due_at - a.started_at)::float8"
@@ -60,7 +60,7 @@ async def test_the_default_schedule_makes_four_attempts_and_a_dead_delivery(worl
         for attempt, pause in ((1, 10), (2, 60), (3, 600)):
             await world.until(
                 "select exists (select from aetherflow.deliveries"
-                " where attempt = $1 and leased_until is null)",
+                " where attempt = $1 and leased_until < now())",
                 attempt,
             )
             due_in = await world.value(
@@ -199,7 +199,7 @@ async def test_what_waits_at_a_410_waits_until_it_is_enabled(world: World) -> No
     async with world.engine():
         await world.until("select state = 'disabled' from aetherflow.endpoints")
         await world.until(
-            "select count(*) = 2 and bool_and(leased_until is null and attempt = 0)"
+            "select count(*) = 2 and bool_and(leased_until < now() and attempt = 0)"
             " from aetherflow.deliveries"
         )
         assert len(world.receiver.received) == 1

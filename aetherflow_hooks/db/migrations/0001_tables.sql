@@ -198,29 +198,30 @@ comment on index aetherflow.outbox_pkey is 'What is due in a shard, oldest first
 create table aetherflow.deliveries (
     shard         smallint not null,
     event_shard   smallint not null,
-    attempt       smallint not null default 0,
     endpoint_id   text collate "C" not null,
     event_id      text collate "C" not null,
     due_at        timestamptz not null,
-    leased_until  timestamptz,
-    lease_token   bigint,
     expires_at    timestamptz,
+    leased_until  timestamptz not null default '-infinity',
+    lease_token   bigint not null default 0,
+    attempt       smallint not null default 0,
     primary key (shard, endpoint_id, event_id)
 ) with (fillfactor = 60, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_vacuum_cost_delay = 0, autovacuum_analyze_scale_factor = 0,
         autovacuum_analyze_threshold = 50000, vacuum_truncate = off);
+-- What a lease changes stands last and is never null, so that the log of it holds these columns only.
 comment on table aetherflow.deliveries is 'Undelivered work only: what is delivered or given up has left, so cost follows the work and not the history.';
 comment on column aetherflow.deliveries.shard is 'The endpoint''s.';
 comment on column aetherflow.deliveries.event_shard is 'The event''s, to find its data.';
-comment on column aetherflow.deliveries.attempt is 'Attempts begun so far; it rises when a lease is taken, so that a delivery that kills its engine runs out of them too.';
 comment on column aetherflow.deliveries.endpoint_id is 'Where it goes.';
 comment on column aetherflow.deliveries.event_id is 'What goes there.';
 comment on column aetherflow.deliveries.due_at is 'Not to be attempted before.';
-comment on column aetherflow.deliveries.leased_until is 'Until then an engine is at it. In no index, so that taking a lease rewrites none.';
-comment on column aetherflow.deliveries.lease_token is 'Names the lease; whoever writes the result shows it.';
 comment on column aetherflow.deliveries.expires_at is 'Not to be attempted after.';
+comment on column aetherflow.deliveries.leased_until is 'Until then an engine is at it. In no index, so that taking a lease rewrites none.';
+comment on column aetherflow.deliveries.lease_token is 'Names the lease; whoever writes the result shows it. 0: nobody.';
+comment on column aetherflow.deliveries.attempt is 'Attempts begun so far; it rises when a lease is taken, so that a delivery that kills its engine runs out of them too.';
 comment on index aetherflow.deliveries_pkey is 'One delivery per endpoint and event.';
-create index deliveries_due on aetherflow.deliveries (shard, endpoint_id, due_at, event_id);
+create index deliveries_due on aetherflow.deliveries (shard, endpoint_id, due_at);
 comment on index aetherflow.deliveries_due is 'Leasing: what is due for an endpoint, oldest first.';
 
 create table aetherflow.dead (
@@ -256,8 +257,7 @@ create table aetherflow.attempts (
     outcome      text not null check (outcome in ('answered', 'timed_out', 'not_reached', 'blocked')),
     verdict      text not null check (verdict in ('delivered', 'retry', 'dead', 'late')),
     error        text,
-    response     bytea,
-    primary key (shard, endpoint_id, started_at, event_id, attempt)
+    response     bytea
 ) partition by range (started_at);
 comment on table aetherflow.attempts is 'One row per POST: history, dropped by the day.';
 comment on column aetherflow.attempts.shard is 'The endpoint''s.';
@@ -271,6 +271,7 @@ comment on column aetherflow.attempts.outcome is 'How it ended.';
 comment on column aetherflow.attempts.verdict is 'What followed: delivered, another attempt, the end, or nothing, since the lease was lost (late).';
 comment on column aetherflow.attempts.error is 'Why it failed, in words; null where it did not.';
 comment on column aetherflow.attempts.response is 'The start of a failing answer, as it came.';
-comment on index aetherflow.attempts_pkey is 'An endpoint''s attempts by time; makes recording one twice do nothing.';
+create index attempts_endpoint on aetherflow.attempts (shard, endpoint_id, started_at);
+comment on index aetherflow.attempts_endpoint is 'An endpoint''s attempts by time.';
 create index attempts_event on aetherflow.attempts (event_id);
 comment on index aetherflow.attempts_event is 'An event''s attempts.';

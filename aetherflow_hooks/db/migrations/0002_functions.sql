@@ -16,12 +16,16 @@ language sql immutable parallel safe
 return 'evt_' || lpad(to_hex((extract(epoch from moment) * 1000000)::bigint), 13, '0');
 comment on function aetherflow.event_id_at(timestamptz) is 'How the ids of events of that microsecond begin; every earlier one sorts before it.';
 
-create function aetherflow.patterns_of(type text) returns text[]
+create function aetherflow.patterns_of(type text) returns setof text
 language sql immutable parallel safe
-return case when left(type, 11) = 'aetherflow' || '.' then array[type] else array['*', type] end || array(
+begin atomic
+    select '*' where left(type, 11) <> 'aetherflow' || '.'
+    union all
+    select type
+    union all
     select array_to_string((string_to_array(type, '.'))[1:n], '.') || '.*'
-    from generate_series(1, cardinality(string_to_array(type, '.')) - 1) as n
-);
+    from generate_series(1, cardinality(string_to_array(type, '.')) - 1) as n;
+end;
 comment on function aetherflow.patterns_of(text) is 'Every pattern that chooses a type, so that fan-out is a join on equality: a.b gives *, a.b and a.*. What is told to operators, aetherflow.*, is not among *.';
 
 create function aetherflow.make_partitions(ahead_days integer) returns void

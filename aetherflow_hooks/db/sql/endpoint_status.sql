@@ -7,7 +7,7 @@ select e.id, e.tenant, e.url, e.state,
 from aetherflow.endpoints e
 left join (
     select d.endpoint_id,
-           (count(*) filter (where d.leased_until is null or d.leased_until <= now()))::integer as waiting,
+           (count(*) filter (where d.leased_until <= now()))::integer as waiting,
            (count(*) filter (where d.leased_until > now()))::integer as in_flight,
            greatest(0, extract(epoch from now() - min(d.due_at)))::double precision as oldest_seconds
     from aetherflow.deliveries d

@@ -23,7 +23,7 @@ with recursive waiting as (
     cross join lateral (
         select d.event_id from aetherflow.deliveries d
         where d.shard = $1 and d.endpoint_id = w.endpoint_id and d.event_id < aetherflow.event_id_at($2)
-          and (d.leased_until is null or d.leased_until < now())
+          and d.leased_until < now()
         order by d.event_id
         limit $3
         for update skip locked

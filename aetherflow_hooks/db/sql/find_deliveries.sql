@@ -1,7 +1,7 @@
 -- find_deliveries: which endpoints have work that nobody is at, and when it is due, from now.
 --   $1 shard smallint
 -- returns endpoint_id, version, due_in_seconds
--- walks deliveries_pkey, deliveries_due
+-- walks deliveries_due
 --
 -- Hops from endpoint to endpoint, so that the cost is that of the endpoints and not of the rows.
 with recursive waiting as (
@@ -27,7 +27,7 @@ join aetherflow.endpoints e on e.id = w.endpoint_id and e.state = 'active'
 cross join lateral (
     select d.due_at from aetherflow.deliveries d
     where d.shard = $1 and d.endpoint_id = w.endpoint_id
-      and (d.leased_until is null or d.leased_until < now())
-    order by d.due_at, d.event_id
+      and d.leased_until < now()
+    order by d.due_at
     limit 1
 ) first

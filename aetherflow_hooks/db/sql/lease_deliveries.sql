@@ -10,20 +10,21 @@
 --
 -- The endpoint's state is read here, so that nothing is sent to one that has just been paused,
 -- disabled or deleted; its version tells whether our copy of it is still right. A lease outlives
--- the endpoint's own timeout, or else $4, by a margin.
+-- the endpoint's own timeout, or else $4, by a margin. What is due is locked, so its place (ctid)
+-- holds and is the cheapest way back to it.
 with wanted as materialized (
     select w.endpoint_id, w.room, e.version,
            make_interval(secs => coalesce(e.timeout_seconds, $4::double precision) + $5::double precision) as lease
     from unnest($2::text[], $3::integer[]) as w (endpoint_id, room)
     join aetherflow.endpoints e on e.id = w.endpoint_id and e.state = 'active'
 ), due as materialized (
-    select w.endpoint_id, w.lease, w.version, d.event_id
+    select w.lease, w.version, d.place
     from wanted w
     cross join lateral (
-        select d.event_id from aetherflow.deliveries d
+        select d.ctid as place from aetherflow.deliveries d
         where d.shard = $1 and d.endpoint_id = w.endpoint_id and d.due_at <= now()
-          and (d.leased_until is null or d.leased_until < now())
-        order by d.due_at, d.event_id
+          and d.leased_until < now()
+        order by d.due_at
         limit w.room
         for update skip locked
     ) d
@@ -31,6 +32,6 @@ with wanted as materialized (
 update aetherflow.deliveries d
 set leased_until = now() + due.lease, lease_token = $6, attempt = d.attempt + 1
 from due
-where d.shard = $1 and d.endpoint_id = due.endpoint_id and d.event_id = due.event_id
+where d.shard = $1 and d.ctid = due.place
 returning d.endpoint_id, d.event_id, d.event_shard, d.attempt, now() as leased_at,
           coalesce(d.expires_at <= now(), false) as expired, due.version

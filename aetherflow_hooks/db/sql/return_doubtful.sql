@@ -13,13 +13,13 @@ with doubtful as materialized (
     cross join lateral (
         select d.event_id, d.lease_token from aetherflow.deliveries d
         where d.shard = $1 and d.endpoint_id = e.endpoint_id and d.due_at <= now()
-        order by d.due_at, d.event_id
+        order by d.due_at
         limit $4
     ) d
     where d.lease_token = $3
 )
 update aetherflow.deliveries d
-set leased_until = null, lease_token = null, attempt = d.attempt - 1
+set leased_until = '-infinity', lease_token = 0, attempt = d.attempt - 1
 from doubtful
 where d.shard = $1 and d.endpoint_id = doubtful.endpoint_id and d.event_id = doubtful.event_id
   and d.lease_token = $3
