@@ -107,7 +107,7 @@ class FanoutSettings(Section):
 class LeaseSettings(Section):
     """Due deliveries, taken for a limited time."""
 
-    batch_max: int = Field(250, ge=1, le=5_000, description="Deliveries per statement.")
+    batch_max: int = Field(500, ge=1, le=5_000, description="Deliveries per statement.")
     margin_seconds: float = Field(
         20.0,
         ge=5,

@@ -11,7 +11,7 @@ import functools
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest, ConnectionKey
+from aiohttp.connector import Connection
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
@@ -40,18 +41,33 @@ class _BlockedError(OSError):
 
 
 @dataclass(slots=True)
-class _Trail:
-    """What one attempt met on its way.
+class _Connecting:
+    """Whose connection is being made, and the addresses that were refused to it.
 
     With several addresses the errors of all of them are folded into one that tells nothing, so a
-    blocked one is noted here as well.
+    refusal is noted here as well.
     """
 
     tenant: str
-    blocked: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
 
 
-_trail: ContextVar[_Trail] = ContextVar("_trail")
+_connecting: ContextVar[_Connecting] = ContextVar("_connecting")
+
+
+@dataclass(slots=True, eq=False)
+class _UnderWay:
+    """A request that waits for its answer, or for the rest of it."""
+
+    ends_at: float  # by the loop's clock
+    protocol: ResponseHandler
+    content: aiohttp.StreamReader | None = None
+
+    def end(self) -> None:
+        """Let whoever waits for it see a TimeoutError."""
+        self.protocol.set_exception(TimeoutError())
+        if self.content is not None:
+            self.content.set_exception(TimeoutError())
 
 
 class _Request(ClientRequest):
@@ -60,7 +76,7 @@ class _Request(ClientRequest):
     @functools.cached_property
     def connection_key(self) -> ConnectionKey:
         # No proxy is used, so the place of its headers is free for the tenant.
-        return super().connection_key._replace(proxy_headers_hash=hash(_trail.get().tenant))
+        return super().connection_key._replace(proxy_headers_hash=hash(_connecting.get().tenant))
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -70,32 +86,57 @@ class _Connector(aiohttp.TCPConnector):
     the next request, which would then not even be sent (aiohttp issue 13656).
     """
 
-    def __init__(self, *, connection_seconds_max: float, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(
+        self, *, idle_seconds_max: float, connection_seconds_max: float, **options: Any
+    ) -> None:
+        super().__init__(keepalive_timeout=idle_seconds_max, **options)
+        self._idle_seconds_max = idle_seconds_max
         self._seconds_max = connection_seconds_max
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> ResponseHandler:
         protocol = await super()._create_connection(*args, **kwargs)
-        protocol.aetherflow_made_at = time.monotonic()  # type: ignore[attr-defined]
+        # One parser reads all answers of a connection: making it costs as much as its work.
+        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+        protocol.aetherflow_ends_at = time.monotonic() + self._seconds_max  # type: ignore[attr-defined]
         return protocol
 
-    async def _get(self, key: ConnectionKey, traces: Any) -> Any:
+    def kept(self, key: ConnectionKey) -> Connection | None:
+        """Give a kept connection that can be used, if there is one; close those that cannot."""
         idle = self._conns.get(key)
-        while idle and self._is_spent(idle[0][0]):  # the one that would be handed out
-            idle.popleft()[0].close()
-        return await super()._get(key, traces)
+        if idle is None:
+            return None
+        now = time.monotonic()
+        found = None
+        while idle and found is None:
+            protocol: Any
+            protocol, idle_since = idle.popleft()
+            if (
+                protocol.is_connected()
+                and not protocol.should_close
+                and now - idle_since <= self._idle_seconds_max
+                and now < protocol.aetherflow_ends_at
+            ):
+                found = protocol
+            else:
+                protocol.close()
+        if not idle:
+            del self._conns[key]
+        if found is None:
+            return None
+        self._acquired.add(found)
+        return Connection(self, key, found, self._loop)
 
-    def _is_spent(self, protocol: Any) -> bool:
-        age_seconds: float = time.monotonic() - protocol.aetherflow_made_at
-        return protocol.should_close or age_seconds > self._seconds_max
+    async def _get(self, key: ConnectionKey, traces: Any) -> Connection | None:  # noqa: ARG002
+        return self.kept(key)
 
 
 class _Target(NamedTuple):
     """A URL, ready to be sent to."""
 
-    url: URL
+    tenant: str
     request: _Request  # what the connector knows a connection by
-    start: bytes  # the request line and the headers that are always the same
+    key: ConnectionKey
+    start: str  # the request line and the headers that are always the same
 
 
 class Client:
@@ -112,7 +153,8 @@ class Client:
             "User-Agent": user_agent,
             "Accept-Encoding": "identity",
         }
-        self._deadlines = _Deadlines()
+        self._under_way: set[_UnderWay] = set()
+        self._is_ticking = False
         self._target = functools.lru_cache(TARGETS_REMEMBERED)(self._make_target)
         self._exchange = (
             self._write_and_read if settings.direct and parts_are_there() else self._by_session
@@ -120,10 +162,11 @@ class Client:
 
     async def open(self) -> None:
         """Make the session; nothing is connected yet."""
+        self._loop = asyncio.get_running_loop()
         self._connector = _Connector(
+            idle_seconds_max=self._settings.keep_alive_seconds,
             connection_seconds_max=self._settings.connection_seconds_max,
             limit=0,  # pace counts
-            keepalive_timeout=self._settings.keep_alive_seconds,
             ssl=_tls(),
             socket_factory=self._socket,
         )
@@ -140,95 +183,138 @@ class Client:
         if hasattr(self, "_session"):
             await self._session.close()
 
-    async def post(
+    def post(
         self, url: str, headers: str, body: bytes, *, tenant: str, timeout_seconds: float
-    ) -> Outcome:
+    ) -> Awaitable[Outcome]:
         """Make one request and read its answer, all within `timeout_seconds`.
 
         `headers` are lines, each with its CRLF, that come after those which are always the same.
         The receiver's faults are outcomes, never exceptions. A redirect is an answer, no cookie is
         kept, no proxy of the environment used, and no connection shared between tenants.
         """
-        trail = _Trail(tenant)
-        _trail.set(trail)
-        try:
-            with self._deadlines.within(timeout_seconds):
-                return await self._exchange(self._target(url, tenant), headers, body)
-        except TimeoutError:
-            return TimedOut(timeout_seconds)
-        except Exception as error:  # noqa: BLE001  whatever a URL or an answer does, it is an outcome
-            if trail.blocked:
-                return Blocked(trail.blocked[0])
-            return NotReached(_told(error))
+        return self._exchange(url, tenant, headers, body, timeout_seconds)
 
-    def _make_target(self, url: str, tenant: str) -> _Target:  # noqa: ARG002  tenant: in the key
+    def _make_target(self, url: str, tenant: str) -> _Target:
         parsed = URL(url, encoded=True)
+        _connecting.set(_Connecting(tenant))
         request = _Request(
             "POST",
             parsed,
             headers=self._fixed,
-            loop=asyncio.get_running_loop(),
+            loop=self._loop,
             session=self._session,
         )
-        _ = request.connection_key  # made now, while the trail is that of the tenant
         lines = [
             f"{name}: {value}\r\n"
             for name, value in request.headers.items()
             if name != "Content-Length"  # of a body that is not there yet
         ]
         start = f"POST {request.url.raw_path_qs} HTTP/1.1\r\n{''.join(lines)}"
-        return _Target(parsed, request, start.encode())
+        return _Target(tenant, request, request.connection_key, start)
 
-    async def _write_and_read(self, target: _Target, headers: str, body: bytes) -> Outcome:
-        connection = await self._connector.connect(target.request, _NO_TRACES, _NO_TIMEOUT)
+    async def _write_and_read(  # noqa: C901, PLR0912  a frame for each part would cost a tenth
+        self, url: str, tenant: str, headers: str, body: bytes, timeout_seconds: float
+    ) -> Outcome:
+        connection: Connection | None = None
+        under_way: _UnderWay | None = None
         is_clean = False
         try:
+            target = self._target(url, tenant)
+            ends_at = self._loop.time() + timeout_seconds
+            connection = self._connector.kept(target.key)
+            if connection is None:
+                connection = await self._connect(target, ends_at)
             protocol = connection.protocol
             transport = connection.transport
             if protocol is None or transport is None:
-                raise aiohttp.ServerDisconnectedError
-            protocol.set_response_params(read_until_eof=True, auto_decompress=False)
-            head = b"%bContent-Length: %d\r\n%b\r\n" % (target.start, len(body), headers.encode())
+                raise aiohttp.ServerDisconnectedError  # noqa: TRY301  told like any other
+            under_way = _UnderWay(ends_at, protocol)
+            self._watch(under_way)
+            head = f"{target.start}{headers}Content-Length: {len(body)}\r\n\r\n".encode()
             if len(body) <= JOINED_BYTES_MAX:
                 transport.write(head + body)
             else:
                 transport.write(head)
                 transport.write(body)
             while True:
-                message, payload = await protocol.read()
-                if not 100 <= message.code <= 199 or message.code == 101:  # noqa: PLR2004  RFC 9110, 15.2
+                message, content = await protocol.read()
+                status: int = message.code
+                if not 100 <= status <= 199 or status == 101:  # noqa: PLR2004  RFC 9110, 15.2
                     break
-            start, is_whole = await self._read(payload)
+            if content.at_eof():
+                start, is_whole = b"", True
+            else:
+                under_way.content = content
+                start, is_whole = await self._read(content)
             # An answer may come before the request is out; what is left of it would be taken for
             # the start of the next one.
             is_clean = is_whole and not transport.get_write_buffer_size()
-            return self._answered(message.code, message.headers, start)
+            return _answered(status, message.headers, start)
+        except Exception as error:  # noqa: BLE001  whatever a URL or an answer does, it is an outcome
+            return _failed(error, timeout_seconds)
         finally:
-            if is_clean:
-                connection.release()
-            else:
-                connection.close()
+            if under_way is not None:
+                self._under_way.discard(under_way)
+            if connection is not None:
+                if is_clean:
+                    connection.release()
+                else:
+                    connection.close()
 
-    async def _by_session(self, target: _Target, headers: str, body: bytes) -> Outcome:
-        async with self._session.post(
-            target.url,
-            data=body,
-            headers={
-                **self._fixed,
-                **dict(line.split(": ", 1) for line in headers.split("\r\n") if line),
-            },
-            allow_redirects=False,
-            timeout=_NO_TIMEOUT,
-        ) as response:
-            start, is_whole = await self._read(response.content)
-            if not is_whole:
-                response.close()
-            return self._answered(response.status, response.headers, start)
+    async def _connect(self, target: _Target, ends_at: float) -> Connection:
+        connecting = _Connecting(target.tenant)
+        _connecting.set(connecting)
+        try:
+            async with asyncio.timeout_at(ends_at):
+                return await self._connector.connect(target.request, _NO_TRACES, _NO_TIMEOUT)
+        except OSError as error:
+            if connecting.refusals and not isinstance(error, TimeoutError):
+                raise _BlockedError(connecting.refusals[0]) from error
+            raise
 
-    @staticmethod
-    def _answered(status: int, headers: Any, start: bytes) -> Answered:
-        value = headers.get("Retry-After")
-        return Answered(status, value and retry_after_seconds(status, value, time.time()), start)
+    def _watch(self, under_way: _UnderWay) -> None:
+        """See to it that a request ends in time.
+
+        One look a few times a second at all that is under way costs less than a timer for each.
+        """
+        self._under_way.add(under_way)
+        if not self._is_ticking:
+            self._is_ticking = True
+            self._loop.call_later(DEADLINE_TICK_SECONDS, self._look)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        for under_way in [it for it in self._under_way if it.ends_at <= now]:
+            self._under_way.discard(under_way)
+            under_way.end()
+        self._is_ticking = bool(self._under_way)
+        if self._is_ticking:
+            self._loop.call_later(DEADLINE_TICK_SECONDS, self._look)
+
+    async def _by_session(
+        self, url: str, tenant: str, headers: str, body: bytes, timeout_seconds: float
+    ) -> Outcome:
+        connecting = _Connecting(tenant)
+        _connecting.set(connecting)
+        try:
+            async with self._session.post(
+                URL(url, encoded=True),
+                data=body,
+                headers={
+                    **self._fixed,
+                    **dict(line.split(": ", 1) for line in headers.split("\r\n") if line),
+                },
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=timeout_seconds),
+            ) as response:
+                start, is_whole = await self._read(response.content)
+                if not is_whole:
+                    response.close()
+                return _answered(response.status, response.headers, start)
+        except Exception as error:  # noqa: BLE001  whatever a URL or an answer does, it is an outcome
+            if connecting.refusals and not isinstance(error, TimeoutError):
+                return Blocked(connecting.refusals[0])
+            return _failed(error, timeout_seconds)
 
     async def _read(self, content: aiohttp.StreamReader) -> tuple[bytes, bool]:
         """Read an answer to its end or to the bound; tell whether that was the end.
@@ -257,64 +343,26 @@ class Client:
         family, kind, protocol, _, address = address_info
         reason = why_closed(address[0], address[1], self._allowed)
         if reason is not None:
-            _trail.get().blocked.append(reason)
+            _connecting.get().refusals.append(reason)
             raise _BlockedError(reason)
         return socket.socket(family, kind, protocol)
 
 
-class _Deadlines:
-    """Ends what takes too long.
-
-    One look a few times a second at all that is under way costs less than a timer for each.
-    """
-
-    def __init__(self) -> None:
-        self.ends: dict[asyncio.Task[Any], float] = {}  # by the loop's clock
-        self.late: set[asyncio.Task[Any]] = set()
-        self._is_ticking = False
-
-    def within(self, seconds: float) -> "_Deadline":
-        """Give a context that is left by TimeoutError, at the latest a tick after `seconds`."""
-        if not self._is_ticking:
-            self._is_ticking = True
-            asyncio.get_running_loop().call_later(DEADLINE_TICK_SECONDS, self._look)
-        return _Deadline(self, seconds)
-
-    def _look(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        for task in [task for task, end in self.ends.items() if end <= now]:
-            del self.ends[task]
-            self.late.add(task)
-            task.cancel()
-        if self.ends:
-            loop.call_later(DEADLINE_TICK_SECONDS, self._look)
-        else:
-            self._is_ticking = False
+def _answered(status: int, headers: Any, start: bytes) -> Answered:
+    if status < 400:  # noqa: PLR2004  there it says nothing to us, and that is most of all
+        return Answered(status, None, start)
+    value = headers.get("Retry-After")
+    return Answered(status, retry_after_seconds(status, value, time.time()), start)
 
 
-class _Deadline:
-    """One deadline of the running task."""
-
-    __slots__ = ("_deadlines", "_seconds", "_task")
-
-    def __init__(self, deadlines: _Deadlines, seconds: float) -> None:
-        self._deadlines = deadlines
-        self._seconds = seconds
-
-    def __enter__(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
-        self._deadlines.ends[task] = asyncio.get_running_loop().time() + self._seconds
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._deadlines.ends.pop(self._task, None) is not None:
-            return
-        self._deadlines.late.discard(self._task)
-        # Whoever else has cancelled the task as well is to have his way.
-        if self._task.uncancel() == 0 and kind is asyncio.CancelledError:
-            raise TimeoutError
+def _failed(error: Exception, timeout_seconds: float) -> Outcome:
+    match error:
+        case TimeoutError():
+            return TimedOut(timeout_seconds)
+        case _BlockedError():
+            return Blocked(str(error))
+        case _:
+            return NotReached(_told(error))
 
 
 def parts_are_there() -> bool:
@@ -323,7 +371,7 @@ def parts_are_there() -> bool:
         hasattr(owner, name)
         for owner, names in (
             (aiohttp.TCPConnector, ("connect", "_get", "_create_connection")),
-            (ResponseHandler, ("set_response_params", "read", "should_close")),
+            (ResponseHandler, ("set_response_params", "set_exception", "read", "should_close")),
             (ClientRequest, ("connection_key",)),
         )
         for name in names

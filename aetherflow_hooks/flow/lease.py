@@ -6,11 +6,12 @@ Holds    two engines never hold the same delivery; a lost lease can write nothin
 """
 
 import asyncio
+import functools
 import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import NamedTuple
 
@@ -21,6 +22,7 @@ from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Secret, Wa
 from aetherflow_hooks.watch.log import LogEvent, log
 
 DOUBTFUL_ROWS_MAX = 1_000  # of an endpoint's first rows: more than are mostly on lease at once
+SECONDS_REMEMBERED = 1_000
 IDLE_SECONDS = 1.0  # a bound; pace wakes us when it wants something
 
 
@@ -243,9 +245,16 @@ def _event(row: Row) -> Event:
 
     Type and id hold nothing that JSON would escape.
     """
-    moment = row["emitted_at"].astimezone(UTC)
-    head = (
-        f'{{"event":"{row["type"]}","id":"{row["id"]}",'
-        f'"timestamp":"{moment:%Y-%m-%dT%H:%M:%SZ}","data":'
+    event_id, event_type, data, emitted_at = row
+    return Event(
+        event_id,
+        event_type,
+        f'{{"event":"{event_type}","id":"{event_id}","timestamp":"{_second(emitted_at)}",'
+        f'"data":{data}}}'.encode(),
     )
-    return Event(row["id"], row["type"], f"{head}{row['data']}}}".encode())
+
+
+@functools.lru_cache(SECONDS_REMEMBERED)
+def _second(whole_unix_seconds: int) -> str:
+    """Write a moment as receivers see it. Events of one second come together."""
+    return f"{datetime.fromtimestamp(whole_unix_seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"

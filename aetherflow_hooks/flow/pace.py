@@ -44,6 +44,8 @@ class Pace:
         """
         self._slots = settings.slots
         self._lease = lease
+        # While one batch is being sent, the next is there and the one after it on its way.
+        self._leased_max = settings.slots + 2 * lease.batch_max
         self._send = send
         self._holds = holds
         self._may_start = may_start
@@ -64,6 +66,11 @@ class Pace:
     def leased(self) -> int:
         """Deliveries on lease, or being asked for."""
         return self._leased
+
+    @property
+    def _has_room(self) -> bool:
+        """Tell whether a statement's worth of leases may be taken: half a batch at least."""
+        return self._leased_max - self._leased >= self._lease.batch_max // 2
 
     @property
     def in_flight(self) -> int:
@@ -100,9 +107,9 @@ class Pace:
         The shards come in turn, and so do a shard's endpoints; each gets a fair part of a batch.
         """
         now = time.monotonic()
-        capacity = min(2 * self._slots - self._leased, self._lease.batch_max)
-        if capacity <= 0 or self._stopping:
+        if not self._has_room or self._stopping:
             return None
+        capacity = min(self._leased_max - self._leased, self._lease.batch_max)
         for _ in range(len(self._turns)):
             shard = self._turns[0]
             self._turns.rotate(-1)
@@ -116,6 +123,7 @@ class Pace:
                 lane = lanes.popleft()
                 lane.ready = False
                 self._ready_lanes -= 1
+                lane.adapt(now, self._lease.batch_max)
                 room = min(self._room(lane, now), quantum, left)
                 if room > 0:
                     lane.asked = True
@@ -144,6 +152,7 @@ class Pace:
         for endpoint_id, room in leased.wanted.rooms.items():
             lane = self._lanes[endpoint_id]
             lane.asked = False
+            lane.taken_at = now
             self._leased -= room - got[endpoint_id]
             if got[endpoint_id] == room:
                 lane.is_due = True  # there may be more
@@ -231,9 +240,7 @@ class Pace:
 
     def _room(self, lane: Lane, now: float) -> int:
         """Say how many deliveries may be leased for a lane now."""
-        limit = self._limit(lane)
-        ahead = limit if lane.is_quick else 0
-        room = limit + ahead - lane.in_flight - len(lane.waiting)
+        room = self._limit(lane) + lane.ahead - lane.in_flight - len(lane.waiting)
         rate = lane.endpoint.rate_per_second
         if rate is not None and room > 0:
             coming = lane.tokens(now) + rate * RATE_AHEAD_SECONDS - len(lane.waiting)
@@ -253,7 +260,7 @@ class Pace:
             return
         room = self._room(lane, time.monotonic())
         # While some wait to be sent, room is gathered: few large statements beat many small ones.
-        if room > 0 and (not lane.waiting or room >= self._limit(lane) // 2):
+        if room > 0 and (not lane.waiting or room > len(lane.waiting)):
             lane.ready = True
             self._ready_lanes += 1
             shard = lane.endpoint.shard
@@ -270,15 +277,22 @@ class Pace:
 
     def _pump(self) -> None:
         """Start what may start now, one of each lane in turn."""
+        while (work := self._next()) is not None:
+            task = asyncio.create_task(self._work(*work))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _next(self) -> tuple[Lane, Delivery, Event] | None:
+        """Choose what starts now, and count it as under way."""
         now = time.monotonic()
         while self._queue and self._in_flight < self._slots and not self._stopping:
             if not self._may_start():
-                return
+                return None
             lane = self._queue.popleft()
             lane.queued = False
             if not lane.waiting:
                 continue
-            if lane.in_flight >= self._limit(lane):
+            if lane.in_flight and lane.in_flight >= self._limit(lane):
                 # Whatever ends in this lane queues it again. Where that may take long, what waits
                 # goes back: it would keep others from leasing.
                 if not lane.is_quick:
@@ -297,20 +311,24 @@ class Pace:
                 self._give_back([delivery])  # its answer might come after the lease has ended
                 self._consider(lane)
                 continue
-            self._start(lane, delivery, event)
+            lane.start(now)
+            self._busy_lanes += lane.in_flight == 1
+            self._in_flight += 1
             if not lane.waiting:
                 self._consider(lane)
+            return lane, delivery, event
+        return None
 
-    def _start(self, lane: Lane, delivery: Delivery, event: Event) -> None:
-        if lane.endpoint.rate_per_second is not None:
-            lane.bucket.tokens -= 1
-        lane.touched_at = time.monotonic()
-        lane.in_flight += 1
-        self._busy_lanes += lane.in_flight == 1
-        self._in_flight += 1
-        task = asyncio.create_task(self._run(lane, delivery, event))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def _work(self, lane: Lane, delivery: Delivery, event: Event) -> None:
+        """Send a delivery, and then the next one: a task for each would cost more."""
+        work: tuple[Lane, Delivery, Event] | None = lane, delivery, event
+        try:
+            while work is not None:
+                await self._run(*work)
+                work = self._next()
+                self._pump()
+        finally:
+            self._pump()
 
     async def _run(self, lane: Lane, delivery: Delivery, event: Event) -> None:
         started_at = time.monotonic()
@@ -328,8 +346,7 @@ class Pace:
             self._leased -= 1
             self._enqueue(lane)
             self._consider(lane)
-            self._pump()
-            if self._ready_lanes and 2 * self._slots - self._leased >= self._slots // 4:
+            if self._ready_lanes and self._has_room:
                 self.on_room()
 
     @staticmethod

@@ -32,38 +32,30 @@ class Post:
 
     async def send(self, endpoint: Endpoint, delivery: Delivery, event: Event) -> Outcome:
         """Make one attempt of a delivery."""
-        headers = _headers(endpoint, delivery, event)
-        if headers is None:
+        now = time.monotonic()
+        keys = [
+            _keys_of(secret.value)
+            for secret in endpoint.secrets
+            if secret.until is None or secret.until > now
+        ]
+        if not keys:
             return NotReached("no secret of the endpoint is in force: it cannot be signed")
+        event_id, event_type, body = event
+        unix_seconds = int(time.time())
+        # No value can hold the end of a line: types and ids are made of harmless letters.
+        headers = (
+            f"X-AetherFlow-Signature: {aetherflow_signature(keys[0], body)}\r\n"
+            f"X-AetherFlow-Event: {event_type}\r\n"
+            f"X-AetherFlow-Delivery: {delivery.id}\r\n"
+            f"X-AetherFlow-Attempt: {delivery.attempt}\r\n"
+            f"webhook-id: {event_id}\r\n"
+            f"webhook-timestamp: {unix_seconds}\r\n"
+            f"webhook-signature: {standard_signature(keys, event_id, unix_seconds, body)}\r\n"
+        )
         return await self._client.post(
             endpoint.url,
             headers,
-            event.body,
+            body,
             tenant=endpoint.tenant,
             timeout_seconds=endpoint.timeout_seconds,
         )
-
-
-def _headers(endpoint: Endpoint, delivery: Delivery, event: Event) -> str | None:
-    """Write the headers of one attempt, or None where nothing can sign it.
-
-    No value of theirs can hold the end of a line: types and ids are made of harmless letters.
-    """
-    now = time.monotonic()
-    keys = [
-        _keys_of(secret.value)
-        for secret in endpoint.secrets
-        if secret.until is None or secret.until > now
-    ]
-    if not keys:
-        return None
-    unix_seconds = int(time.time())
-    return (
-        f"X-AetherFlow-Signature: {aetherflow_signature(keys[0], event.body)}\r\n"
-        f"X-AetherFlow-Event: {event.type}\r\n"
-        f"X-AetherFlow-Delivery: {delivery.id}\r\n"
-        f"X-AetherFlow-Attempt: {delivery.attempt}\r\n"
-        f"webhook-id: {event.id}\r\n"
-        f"webhook-timestamp: {unix_seconds}\r\n"
-        f"webhook-signature: {standard_signature(keys, event.id, unix_seconds, event.body)}\r\n"
-    )

@@ -7,6 +7,7 @@ Holds    every write shows the token of its lease, so a late result changes noth
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 import orjson
@@ -31,6 +32,7 @@ from aetherflow_hooks.rules.topics import DELIVERY_EXHAUSTED, ENDPOINT_DISABLED,
 from aetherflow_hooks.watch.log import LogEvent, log
 
 IDLE_SECONDS = 60.0  # a bound; the next result wakes us
+SPACING_SECONDS = 0.03  # between statements that are not full: under load they get larger
 ERROR_MAX_CHARACTERS = 500
 DURATION_MS_MAX = 2**31 - 1  # what its column holds
 
@@ -59,6 +61,7 @@ class Record:
         self._waiting: dict[int, list[Attempt]] = {}  # by shard, the one to be written next first
         self._busy: set[int] = set()
         self._count = 0
+        self._next_at = 0.0  # when the next batch may be written, full or not
         self.wake = asyncio.Event()
 
     @property
@@ -73,15 +76,26 @@ class Record:
 
     def put(self, attempt: Attempt) -> None:
         """Take a result, to be written soon."""
-        self._waiting.setdefault(attempt.delivery.shard, []).append(attempt)
+        shard = attempt.delivery.shard
+        collected = self._waiting.get(shard)
+        if collected is None:
+            self._waiting[shard] = [attempt]
+            self.wake.set()
+        else:
+            collected.append(attempt)
+            if len(collected) == self._settings.batch_max:
+                self.wake.set()
         self._count += 1
-        self.wake.set()
 
     async def turn(self) -> float:
         """Write one batch of one shard; tell when to come again, in seconds."""
         shard = next((shard for shard in self._waiting if shard not in self._busy), None)
         if shard is None:
             return IDLE_SECONDS
+        now = time.monotonic()
+        if now < self._next_at and len(self._waiting[shard]) < self._settings.batch_max:
+            return self._next_at - now
+        self._next_at = now + SPACING_SECONDS
         collected = self._waiting.pop(shard)
         batch = collected[: self._settings.batch_max]
         rest = collected[self._settings.batch_max :]
@@ -93,6 +107,7 @@ class Record:
         except BaseException:
             # Whatever it is, nothing is thrown away: at the bound, sending stops.
             self._waiting[shard] = batch + self._waiting.get(shard, [])
+            self._next_at = 0.0
             raise
         finally:
             self._busy.discard(shard)
@@ -105,14 +120,33 @@ class Record:
         return shard in self._waiting or shard in self._busy
 
     async def _write(self, shard: int, batch: list[Attempt]) -> None:
-        """Write a batch; where a value of one row is refused, all the others are still written."""
+        delivered = [attempt for attempt in batch if isinstance(attempt.verdict, Delivered)]
+        if delivered:
+            late = await self._database.rows(
+                "record_delivered", shard, *_delivered_columns(delivered)
+            )
+            for row in late:
+                log.warning(LogEvent.RECORD_LATE, endpoint=row["endpoint_id"])
+        if len(delivered) == len(batch):
+            return
+        # If this fails, all of the batch is written again: the first part of it changes nothing.
+        others = [attempt for attempt in batch if not isinstance(attempt.verdict, Delivered)]
+        await self._write_others(shard, others)
+        for attempt in others:
+            if isinstance(attempt.verdict, RetryIn):
+                self._on_retry(attempt.delivery, attempt.verdict.seconds)
+            elif attempt.verdict == GiveUp(DeadReason.GONE):
+                self._on_gone(attempt.delivery.endpoint_id)
+
+    async def _write_others(self, shard: int, batch: list[Attempt]) -> None:
+        """Write what was not delivered; where a value of one row is refused, all others are."""
         try:
             told = await self._run(shard, self._columns(batch))
         except InputRefused as error:
             if len(batch) > 1:
                 middle = len(batch) // 2
-                await self._write(shard, batch[:middle])
-                await self._write(shard, batch[middle:])
+                await self._write_others(shard, batch[:middle])
+                await self._write_others(shard, batch[middle:])
                 return
             log.error(
                 LogEvent.STAGE_FAILED, stage="record", delivery=batch[0].delivery.id, exc_info=error
@@ -123,11 +157,6 @@ class Record:
                 log.warning(LogEvent.RECORD_LATE, endpoint=endpoint_id)
             elif kind == "disabled":
                 log.warning(LogEvent.ENDPOINT_DISABLED, endpoint=endpoint_id)
-        for attempt in batch:
-            if isinstance(attempt.verdict, RetryIn):
-                self._on_retry(attempt.delivery, attempt.verdict.seconds)
-            elif attempt.verdict == GiveUp(DeadReason.GONE):
-                self._on_gone(attempt.delivery.endpoint_id)
 
     async def _run(self, shard: int, columns: tuple[list[object], ...]) -> Sequence[Row]:
         return await self._database.rows(
@@ -184,6 +213,20 @@ class Record:
             "error": self._told(attempt)[0],
         }
         return orjson.dumps(data).decode()
+
+
+def _delivered_columns(batch: list[Attempt]) -> tuple[list[object], ...]:
+    """Arrange successes in columns: few of them, since what they have in common is left out."""
+    deliveries = [attempt.delivery for attempt in batch]
+    return (
+        [delivery.endpoint_id for delivery in deliveries],
+        [delivery.event_id for delivery in deliveries],
+        [delivery.token for delivery in deliveries],
+        [delivery.attempt for delivery in deliveries],
+        [_outcome(attempt)[1] for attempt in batch],
+        [attempt.started_at for attempt in batch],
+        [min(attempt.duration_ms, DURATION_MS_MAX) for attempt in batch],
+    )
 
 
 def _outcome(attempt: Attempt) -> tuple[str | None, int | None]:

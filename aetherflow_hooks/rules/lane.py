@@ -9,6 +9,7 @@ from aetherflow_hooks.rules.bucket import Bucket
 
 FIRST_WINDOW = 4  # POSTs under way to an endpoint that has not answered yet
 QUICK_SECONDS = 1.0  # an endpoint that answers within this is leased for ahead of its sending
+AHEAD_SECONDS = 0.5  # leases taken ahead are to be sent within this
 SMOOTHING = 0.2  # of the newest duration in an endpoint's average
 
 
@@ -35,6 +36,8 @@ class Lane:
     later: dict[int, Alarm] = field(default_factory=dict)  # when more falls due
     refill: Alarm | None = None  # when its rate lets the next one go
     touched_at: float = 0.0  # when it last had to do with anything
+    ahead: int = 0  # leases beyond what may be under way, so that few statements take many
+    taken_at: float = 0.0  # when leases last came
     asked: bool = False  # a statement that takes leases for it is under way
     ready: bool = False  # among those to ask the database for
     queued: bool = False  # among those that may start a POST
@@ -64,6 +67,25 @@ class Lane:
         whatever each is allowed.
         """
         return max(1, min(self.endpoint.max_in_flight, self.window, share))
+
+    def start(self, now: float) -> None:
+        """Note that a POST starts."""
+        if self.endpoint.rate_per_second is not None:
+            self.bucket.tokens -= 1
+        self.touched_at = now
+        self.in_flight += 1
+
+    def adapt(self, now: float, most: int) -> None:
+        """Set how much is leased ahead, by how long what was last taken has lasted.
+
+        It is called when more is wanted. An endpoint that is not quick gets nothing ahead.
+        """
+        if not self.is_quick:
+            self.ahead = 0
+        elif now - self.taken_at < AHEAD_SECONDS:
+            self.ahead = min(max(FIRST_WINDOW, 2 * self.ahead), most)
+        else:
+            self.ahead //= 2
 
     def learn(self, seconds: float, *, answered: bool) -> None:
         """Learn from a POST: as in TCP, an answer adds one to the window, silence halves it."""

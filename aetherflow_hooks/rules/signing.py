@@ -76,10 +76,11 @@ def standard_signature(
 ) -> str:
     """Sign id, time and body with each key: `v1,<base64>` items, parted by a blank."""
     content = b"%b.%d.%b" % (message_id.encode(), unix_seconds, body)
-    return " ".join(
-        "v1," + base64.b64encode(_mac(keys.standard, content).digest()).decode()
+    signatures = [
+        binascii.b2a_base64(_mac(keys.standard, content).digest(), newline=False).decode()
         for keys in all_keys
-    )
+    ]
+    return f"v1,{' v1,'.join(signatures)}"
 
 
 def _mac(key: bytes, content: bytes) -> hmac.HMAC:

@@ -54,9 +54,12 @@ log = structlog.wrap_logger(
 )
 
 
+_logger = logging.getLogger(NAME)
+
+
 def wants_info() -> bool:
     """Tell whether lines at info are written; asked before one per attempt is put together."""
-    return logging.getLogger(NAME).isEnabledFor(logging.INFO)
+    return _logger.isEnabledFor(logging.INFO)
 
 
 def set_up(level: str, form: str, stream: IO[str] = sys.stderr) -> None:

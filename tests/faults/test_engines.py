@@ -19,7 +19,7 @@ import asyncpg
 import pytest
 
 from aetherflow_hooks import Settings, migrate, start_engine
-from aetherflow_hooks.db.database import FLOW_PLANS
+from aetherflow_hooks.db.database import FLOW_OPTIONS
 from aetherflow_hooks.db.statements import statements
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
 from aetherflow_hooks.dev.receiver import Receiver
@@ -247,7 +247,7 @@ async def test_a_fan_out_that_is_too_large_is_tried_smaller_and_the_others_go_on
 async def test_plans_hold_when_an_empty_table_has_become_full(world: World) -> None:
     """Postgres remembers the tables as empty; the statements of the flow walk their indexes."""
     await world.connection.execute("analyze")
-    settings = {**FLOW_PLANS, "plan_cache_mode": "force_generic_plan"}
+    settings = {**FLOW_OPTIONS, "plan_cache_mode": "force_generic_plan"}
     connection = await asyncpg.connect(world.dsn, server_settings=settings)
     for name in (
         "fanout_events", "find_events", "find_deliveries", "lease_deliveries", "load_events",

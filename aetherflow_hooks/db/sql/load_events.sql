@@ -1,8 +1,8 @@
 -- load_events: the events behind some deliveries.
 --   $1 shards smallint[]
 --   $2 ids text[]
--- returns id, type, data, emitted_at
+-- returns id, type, data, emitted_unix_seconds
 -- walks events_pkey
-select e.id, e.type, e.data, e.emitted_at
+select e.id, e.type, e.data, floor(extract(epoch from e.emitted_at))::bigint as emitted_unix_seconds
 from unnest($1::smallint[], $2::text[]) as k (shard, id)
 join aetherflow.events e on e.shard = k.shard and e.id = k.id

@@ -1,0 +1,42 @@
+-- record_delivered: write the successes of one shard, which are most of all results: they leave.
+--   $1 shard smallint
+--   $2 endpoint_ids text[]
+--   $3 event_ids text[]
+--   $4 tokens bigint[]
+--   $5 attempts smallint[]
+--   $6 statuses smallint[]
+--   $7 started_ats timestamptz[]
+--   $8 durations_ms integer[]
+-- returns endpoint_id
+-- walks deliveries_pkey
+--
+-- As in record_attempts, a result whose lease was lost is kept as late, and its endpoint returned.
+with results as materialized (
+    select * from unnest(
+        $2::text[], $3::text[], $4::bigint[], $5::smallint[], $6::smallint[], $7::timestamptz[], $8::integer[]
+    ) with ordinality as r (endpoint_id, event_id, token, attempt, status, started_at, duration_ms, place)
+), settled as (
+    delete from aetherflow.deliveries d
+    using results r
+    where d.shard = $1 and d.endpoint_id = r.endpoint_id and d.event_id = r.event_id and d.lease_token = r.token
+    returning r.*
+), late as (
+    select r.*
+    from results r
+    where (select count(*) from settled) < cardinality($2)
+      and not exists (select from settled s where s.place = r.place)
+      and not exists (
+          select from aetherflow.attempts a
+          where a.shard = $1 and a.endpoint_id = r.endpoint_id and a.started_at = r.started_at
+            and a.event_id = r.event_id and a.attempt = r.attempt
+      )
+), logged as (
+    insert into aetherflow.attempts (shard, endpoint_id, event_id, attempt, status, started_at, duration_ms,
+                                     outcome, verdict)
+    select $1, s.endpoint_id, s.event_id, s.attempt, s.status, s.started_at, s.duration_ms, 'answered', 'delivered'
+    from settled s
+    union all
+    select $1, l.endpoint_id, l.event_id, l.attempt, l.status, l.started_at, l.duration_ms, 'answered', 'late'
+    from late l
+)
+select l.endpoint_id from late l
