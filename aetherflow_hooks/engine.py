@@ -212,30 +212,31 @@ class Engine:
 
     def _leased(self, leased: Leased) -> None:
         """Lease → pace, but for what is not to be sent any more."""
-        work: list[tuple[Delivery, Event | None]] = []
-        for delivery, event in leased.work:
+        for place, (delivery, event) in enumerate(leased.work):
+            if event is not None and delivery.attempt == 1:
+                continue
             endpoint = leased.endpoints.get(delivery.endpoint_id) or self._pace.known(
                 delivery.endpoint_id
             )
-            reason: DeadReason | None = None
             if event is None:
                 reason = DeadReason.EXPIRED
             elif endpoint and delivery.attempt > len(endpoint.retry_schedule_seconds) + 1:
                 reason = DeadReason.EXHAUSTED  # its attempts ended without a result, in a crash
-            if reason is not None:
-                self._record.put(
-                    Attempt(
-                        delivery,
-                        None,
-                        GiveUp(reason),
-                        delivery.leased_at,
-                        0,
-                        event.type if event else "",
-                        endpoint.tenant if endpoint else "",
-                    )
+            else:
+                continue
+            leased.work[place] = delivery, None
+            self._record.put(
+                Attempt(
+                    delivery,
+                    None,
+                    GiveUp(reason),
+                    delivery.leased_at,
+                    0,
+                    event.type if event else "",
+                    endpoint.tenant if endpoint else "",
                 )
-            work.append((delivery, event if reason is None else None))
-        self._pace.take(leased._replace(work=work))
+            )
+        self._pace.take(leased)
 
     async def _attempt(self, endpoint: Endpoint, delivery: Delivery, event: Event) -> bool:
         """Pace → post → record: one POST and what follows from it; tell if it was answered."""

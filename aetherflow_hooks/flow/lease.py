@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 from aetherflow_hooks.config import Settings
@@ -82,7 +83,11 @@ class Lease:
     async def find(self, shard: int) -> list[Found]:
         """Look through one shard for endpoints that have work, whether or not we know of it."""
         rows = await self._database.rows("find_deliveries", shard)
-        stale = [row["endpoint_id"] for row in rows if not self._is_fresh(row)]
+        stale = [
+            row["endpoint_id"]
+            for row in rows
+            if not self._is_fresh(row["endpoint_id"], row["version"])
+        ]
         loaded = await self.load(stale) if stale else {}
         found = []
         for row in rows:
@@ -126,21 +131,24 @@ class Lease:
         except BaseException:
             self._doubtful.append((wanted, token))
             raise
-        deliveries = [
-            Delivery(
-                shard=wanted.shard,
-                endpoint_id=row["endpoint_id"],
-                event_id=row["event_id"],
-                event_shard=row["event_shard"],
-                attempt=row["attempt"],
-                token=token,
-                leased_at=row["leased_at"],
-                leased_at_monotonic=asked_at,
-                expired=row["expired"],
+        versions: dict[str, int] = {}
+        deliveries = []
+        for endpoint_id, event_id, event_shard, attempt, leased_at, expired, version in rows:
+            versions[endpoint_id] = version
+            deliveries.append(
+                Delivery(
+                    wanted.shard,
+                    endpoint_id,
+                    event_id,
+                    event_shard,
+                    attempt,
+                    token,
+                    leased_at,
+                    asked_at,
+                    expired,
+                )
             )
-            for row in rows
-        ]
-        stale = {row["endpoint_id"] for row in rows if not self._is_fresh(row)}
+        stale = [it for it, version in versions.items() if not self._is_fresh(it, version)]
         try:
             endpoints = await self.load(stale) if stale else {}
             events = await self._fetch(deliveries)
@@ -149,7 +157,7 @@ class Lease:
             self._doubtful.append((wanted, token))
             raise
         log.debug(LogEvent.LEASE_TAKEN, shard=wanted.shard, deliveries=len(deliveries))
-        deliveries.sort(key=lambda delivery: delivery.event_id)  # the order of an UPDATE is none
+        deliveries.sort(key=attrgetter("event_id"))  # the order of an UPDATE is none
         work = [(delivery, events.get(delivery.event_id)) for delivery in deliveries]
         return Leased(wanted, work, endpoints)
 
@@ -187,9 +195,9 @@ class Lease:
                 self._events.put(event)
         return events
 
-    def _is_fresh(self, row: Row) -> bool:
-        known = self._known(row["endpoint_id"])
-        return known is not None and known.version == row["version"]
+    def _is_fresh(self, endpoint_id: str, version: int) -> bool:
+        known = self._known(endpoint_id)
+        return known is not None and known.version == version
 
     def _endpoint(self, row: Row, asked_at: float) -> Endpoint:
         settings = self._settings

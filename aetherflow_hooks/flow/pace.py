@@ -141,13 +141,12 @@ class Pace:
             self._replace(self._lanes[endpoint_id], endpoint)
         got = dict.fromkeys(leased.wanted.rooms, 0)
         for delivery, event in leased.work:
-            got[delivery.endpoint_id] += 1
+            endpoint_id = delivery.endpoint_id
+            got[endpoint_id] += 1
             if event is None:
                 self._leased -= 1
             else:
-                lane = self._lanes[delivery.endpoint_id]
-                lane.waiting.append((delivery, event))
-                self._enqueue(lane)
+                self._lanes[endpoint_id].waiting.append((delivery, event))
         now = time.monotonic()
         for endpoint_id, room in leased.wanted.rooms.items():
             lane = self._lanes[endpoint_id]
@@ -159,6 +158,7 @@ class Pace:
             if lane.is_shut or self._stopping or not self._holds(lane.endpoint.shard, now):
                 self._return_waiting(lane)
             else:
+                self._enqueue(lane)
                 self._consider(lane)
         self._pump()
 

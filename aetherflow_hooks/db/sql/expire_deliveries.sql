@@ -18,10 +18,10 @@ with recursive waiting as (
     from waiting w
     where w.endpoint_id is not null
 ), old as materialized (
-    select w.endpoint_id, d.event_id
+    select d.row_at
     from waiting w
     cross join lateral (
-        select d.event_id from aetherflow.deliveries d
+        select d.ctid as row_at from aetherflow.deliveries d
         where d.shard = $1 and d.endpoint_id = w.endpoint_id and d.event_id < aetherflow.event_id_at($2)
           and d.leased_until < now()
         order by d.event_id
@@ -31,8 +31,8 @@ with recursive waiting as (
     limit $3
 ), gone as (
     delete from aetherflow.deliveries d
-    using old
-    where d.shard = $1 and d.endpoint_id = old.endpoint_id and d.event_id = old.event_id
+    using (select o.row_at from old o limit $3) o  -- as in record_attempts: few are expected
+    where d.shard = $1 and d.ctid = o.row_at
     returning d.endpoint_id, d.event_id, d.event_shard, d.attempt
 ), buried as (
     insert into aetherflow.dead (shard, endpoint_id, event_id, event_shard, attempts, reason)

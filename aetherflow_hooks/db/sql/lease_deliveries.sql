@@ -18,10 +18,10 @@ with wanted as materialized (
     from unnest($2::text[], $3::integer[]) as w (endpoint_id, room)
     join aetherflow.endpoints e on e.id = w.endpoint_id and e.state = 'active'
 ), due as materialized (
-    select w.lease, w.version, d.place
+    select w.lease, w.version, d.row_at
     from wanted w
     cross join lateral (
-        select d.ctid as place from aetherflow.deliveries d
+        select d.ctid as row_at from aetherflow.deliveries d
         where d.shard = $1 and d.endpoint_id = w.endpoint_id and d.due_at <= now()
           and d.leased_until < now()
         order by d.due_at
@@ -32,6 +32,6 @@ with wanted as materialized (
 update aetherflow.deliveries d
 set leased_until = now() + due.lease, lease_token = $6, attempt = d.attempt + 1
 from due
-where d.shard = $1 and d.ctid = due.place
+where d.shard = $1 and d.ctid = due.row_at
 returning d.endpoint_id, d.event_id, d.event_shard, d.attempt, now() as leased_at,
           coalesce(d.expires_at <= now(), false) as expired, due.version

@@ -6,10 +6,10 @@
 with deleted as materialized (
     select e.id from aetherflow.endpoints e where e.shard = $1 and e.state = 'deleted'
 ), rows as materialized (
-    select d.endpoint_id, d.event_id
+    select d.row_at
     from deleted e
     cross join lateral (
-        select d.endpoint_id, d.event_id from aetherflow.deliveries d
+        select d.ctid as row_at from aetherflow.deliveries d
         where d.shard = $1 and d.endpoint_id = e.id
         order by d.event_id
         limit $2
@@ -19,7 +19,7 @@ with deleted as materialized (
 ), gone as (
     delete from aetherflow.deliveries d
     using rows r
-    where d.shard = $1 and d.endpoint_id = r.endpoint_id and d.event_id = r.event_id
+    where d.shard = $1 and d.ctid = r.row_at
     returning d.endpoint_id
 ), forgotten as (
     -- only one that had nothing waiting when we began; a fan-out that had seen it alive may still add a row

@@ -24,26 +24,37 @@
 -- once. A result without an outcome is of a delivery that was not worth sending. An endpoint that
 -- is gone is disabled and returned as disabled. What operators want to know is emitted here, so
 -- that it is told if and only if it has happened. The late ones are looked for, at the cost of a
--- comparison of all with all, only where fewer rows were changed than there are results.
+-- comparison of all with all, only where fewer rows were changed than there are results. Each row
+-- is looked up by its key before it is changed by its place: as a join, a plan that was made for an
+-- empty table could read a whole shard for it. So could an equality of the event, by the other
+-- index, and an estimate of more than a few rows; hence the order and the limit.
 with results as materialized (
     select * from unnest(
         $2::text[], $3::text[], $4::bigint[], $5::smallint[], $6::text[], $7::double precision[], $8::text[],
         $9::text[], $10::smallint[], $11::timestamptz[], $12::integer[], $13::text[], $14::bytea[], $15::text[]
     ) with ordinality as r (endpoint_id, event_id, token, attempt, verdict, retry_in_seconds, reason,
                             outcome, status, started_at, duration_ms, error, response, notice, place)
+), found as materialized (
+    select r.*, d.row_at
+    from results r
+    cross join lateral (
+        select d.ctid as row_at from aetherflow.deliveries d
+        where d.shard = $1 and d.endpoint_id = r.endpoint_id and d.event_id between r.event_id and r.event_id
+        order by d.event_id
+        limit 1
+    ) d
+    limit cardinality($2)
 ), settled as (
     delete from aetherflow.deliveries d
-    using results r
-    where d.shard = $1 and d.endpoint_id = r.endpoint_id and d.event_id = r.event_id
-      and d.lease_token = r.token and r.verdict in ('delivered', 'dead')
-    returning d.event_shard, d.attempt - (r.outcome is null)::integer as attempts, r.*
+    using found f
+    where f.verdict in ('delivered', 'dead') and d.shard = $1 and d.ctid = f.row_at and d.lease_token = f.token
+    returning d.event_shard, d.attempt - (f.outcome is null)::integer as attempts, f.*
 ), again as (
     update aetherflow.deliveries d
-    set due_at = now() + make_interval(secs => r.retry_in_seconds), leased_until = '-infinity', lease_token = 0
-    from results r
-    where d.shard = $1 and d.endpoint_id = r.endpoint_id and d.event_id = r.event_id
-      and d.lease_token = r.token and r.verdict = 'retry'
-    returning r.*
+    set due_at = now() + make_interval(secs => f.retry_in_seconds), leased_until = '-infinity', lease_token = 0
+    from found f
+    where f.verdict = 'retry' and d.shard = $1 and d.ctid = f.row_at and d.lease_token = f.token
+    returning f.*
 ), held as (
     select s.endpoint_id, s.event_id, s.attempt, s.started_at, s.duration_ms, s.outcome, s.verdict, s.status,
            s.error, s.response, s.place

@@ -10,16 +10,27 @@
 -- returns endpoint_id
 -- walks deliveries_pkey
 --
--- As in record_attempts, a result whose lease was lost is kept as late, and its endpoint returned.
+-- As in record_attempts, each row is looked up by its key before it is changed by its place, and a
+-- result whose lease was lost is kept as late, and its endpoint returned.
 with results as materialized (
     select * from unnest(
         $2::text[], $3::text[], $4::bigint[], $5::smallint[], $6::smallint[], $7::timestamptz[], $8::integer[]
     ) with ordinality as r (endpoint_id, event_id, token, attempt, status, started_at, duration_ms, place)
+), found as materialized (
+    select r.*, d.row_at
+    from results r
+    cross join lateral (
+        select d.ctid as row_at from aetherflow.deliveries d
+        where d.shard = $1 and d.endpoint_id = r.endpoint_id and d.event_id between r.event_id and r.event_id
+        order by d.event_id
+        limit 1
+    ) d
+    limit cardinality($2)
 ), settled as (
     delete from aetherflow.deliveries d
-    using results r
-    where d.shard = $1 and d.endpoint_id = r.endpoint_id and d.event_id = r.event_id and d.lease_token = r.token
-    returning r.*
+    using found f
+    where d.shard = $1 and d.ctid = f.row_at and d.lease_token = f.token
+    returning f.*
 ), late as (
     select r.*
     from results r
