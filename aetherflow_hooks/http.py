@@ -259,6 +259,9 @@ class Client:
                 if is_clean:
                     connection.release()
                 else:
+                    # Not by a close alone: that would wait for a receiver to read all we wrote.
+                    if connection.protocol is not None:
+                        connection.protocol.abort()
                     connection.close()
 
     async def _connect(self, target: _Target, ends_at: float) -> Connection:

@@ -3,7 +3,9 @@
 import asyncio
 import itertools
 import os
+import re
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -31,7 +33,10 @@ FAST = {
     "max_connections": "100",
 }
 # What a test would otherwise wait for: work that nobody told the engine of, and engines that leave.
-BRISK = {"pace": {"discover_seconds": 0.1}, "engine": {"grace_seconds": 5.0}}
+BRISK: dict[str, dict[str, Any]] = {
+    "pace": {"discover_seconds": 0.1},
+    "engine": {"grace_seconds": 5.0},
+}
 
 _numbers = itertools.count()
 
@@ -64,6 +69,32 @@ def server() -> Iterator[EmbeddedPostgres]:
     yield postgres
     asyncio.run(postgres.stop())
     shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture(params=["direct", "session"])
+def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let requests go out on either way, and on the direct one over either event loop."""
+    monkeypatch.setitem(BRISK, "post", {"direct": request.param == "direct"})
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]]
+    factories = {"asyncio": asyncio.new_event_loop}
+    wanted = {"each_way", "each_loop"} & set(getattr(item, "fixturenames", ()))
+    if sys.platform == "linux" and wanted:
+        import uvloop  # noqa: PLC0415  it is there on Linux only
+
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave out aiohttp's session on uvloop: nothing of ours differs there from the other three."""
+    items[:] = [
+        item for item in items if not {"session", "uvloop"} <= set(re.split(r"[\[\]-]", item.name))
+    ]
 
 
 @pytest_asyncio.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
 
 import click
 
@@ -15,7 +16,18 @@ from aetherflow_hooks.engine import start_engine
 @connected
 def run(settings: Settings) -> None:
     """Deliver, as a daemon. SIGTERM and Ctrl-C drain; a second one ends at once."""
-    asyncio.run(_run(settings))
+    with asyncio.Runner(loop_factory=_fast_loop()) as runner:
+        runner.run(_run(settings))
+
+
+def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Choose uvloop where it is installed, which is on Linux; else asyncio's own loop."""
+    try:
+        import uvloop  # noqa: PLC0415  it may not be there
+    except ImportError:
+        return None
+    loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return loop
 
 
 async def _run(settings: Settings) -> None:

@@ -13,6 +13,8 @@ from tests.conftest import World
 
 TIMEOUT = 0.4
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 
 async def the_attempt(world: World, script: str) -> dict[str, object]:
     """Let one attempt meet `script`, beside a good endpoint; give its row."""

@@ -16,6 +16,8 @@ from aetherflow_hooks.dev.receiver import Received
 from aetherflow_hooks.manage.endpoints import rotate_secret
 from tests.conftest import World
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
 ODD = (

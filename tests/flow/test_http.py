@@ -1,0 +1,178 @@
+"""HTTP: what the direct way does with connections, beyond what every way must do (story/)."""
+
+import asyncio
+import contextlib
+import shutil
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from aiohttp.client_proto import ResponseHandler
+
+from aetherflow_hooks.config import PostSettings
+from aetherflow_hooks.dev.receiver import Receiver
+from aetherflow_hooks.http import Client, parts_are_there
+from aetherflow_hooks.model import Answered, NotReached, Outcome, TimedOut
+from aetherflow_hooks.rules.addresses import LOOPBACK, Allowed
+
+pytestmark = pytest.mark.usefixtures("each_loop")
+
+
+@pytest.fixture
+def each_loop() -> None:
+    """A name that asks for both loops; see conftest."""
+
+
+@pytest_asyncio.fixture
+async def client() -> AsyncIterator[Client]:
+    client = Client(
+        PostSettings(), [Allowed(network) for network in LOOPBACK], user_agent="Tests/1"
+    )
+    await client.open()
+    yield client
+    await client.close()
+
+
+async def post(client: Client, url: str, body: bytes = b"{}", seconds: float = 5.0) -> Outcome:
+    return await client.post(url, "X-One: 1\r\n", body, tenant="", timeout_seconds=seconds)
+
+
+def idle(client: Client) -> list[Any]:
+    return [it for kept in client._connector._conns.values() for it, _ in kept]
+
+
+async def serve(
+    answer: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any], **options: Any
+) -> tuple[asyncio.Server, int]:
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, **options)
+    port: int = server.sockets[0].getsockname()[1]
+    return server, port
+
+
+def test_this_release_of_aiohttp_has_the_parts() -> None:
+    assert parts_are_there()
+
+
+async def test_without_the_parts_the_session_serves(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Client(PostSettings(), [], user_agent="Tests/1")
+    assert whole._exchange == whole._write_and_read
+    monkeypatch.delattr(ResponseHandler, "set_response_params")
+    lacking = Client(PostSettings(), [], user_agent="Tests/1")
+    assert lacking._exchange == lacking._by_session
+
+
+async def test_the_request_is_what_the_session_would_send(receiver: Receiver) -> None:
+    both = []
+    for direct in (True, False):
+        client = Client(
+            PostSettings(direct=direct), [Allowed(it) for it in LOOPBACK], user_agent="Tests/1"
+        )
+        await client.open()
+        url = receiver.url("/é/%2F", "200") + "&a=b%20c#part"
+        assert await post(client, url, b'{"a":1}') == Answered(200, None, b"")
+        await client.close()
+        request = receiver.received[-1]
+        both.append((request.path, dict(request.headers), request.body))
+    assert both[0] == both[1]
+
+
+async def test_a_connection_is_used_again_until_it_is_old(
+    client: Client, receiver: Receiver
+) -> None:
+    for _ in range(5):
+        assert isinstance(await post(client, receiver.url()), Answered)
+    assert receiver.connections == 1
+    (protocol,) = idle(client)
+    protocol.aetherflow_ends_at = 0.0
+    assert isinstance(await post(client, receiver.url()), Answered)
+    assert receiver.connections == 2
+
+
+async def test_an_answer_before_the_request_is_out_costs_the_connection(client: Client) -> None:
+    """What is left of the body would be the start of the next request."""
+
+    left = asyncio.Event()
+
+    async def answer_early(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+        await asyncio.sleep(0.1)  # not reading meanwhile
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(1 << 20):
+                pass
+        writer.close()
+        left.set()
+
+    server, port = await serve(answer_early)
+    outcome = await post(client, f"http://127.0.0.1:{port}/", b"x" * 16_000_000)
+    assert outcome == Answered(413, None, b"")
+    assert idle(client) == []
+    await asyncio.wait_for(left.wait(), 5)
+    server.close()
+
+
+async def test_the_deadline_is_over_connecting_too(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(*_: object) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(client._connector, "connect", hang)
+    assert await post(client, "http://127.0.0.1:1/", seconds=0.1) == TimedOut(0.1)
+
+
+async def test_nothing_under_way_is_watched_when_all_is_answered(
+    client: Client, receiver: Receiver
+) -> None:
+    outcomes = await asyncio.gather(*(post(client, receiver.url("/a")) for _ in range(20)))
+    assert set(outcomes) == {Answered(200, None, b"")}
+    assert isinstance(await post(client, receiver.url("/b", "close")), NotReached)
+    assert await post(client, receiver.url("/c", "hang"), seconds=0.1) == TimedOut(0.1)
+    assert not client._under_way
+
+
+async def test_over_tls_a_kept_connection_costs_one_handshake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl to make a certificate with")
+    subprocess.run(
+        [
+            openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+            "-keyout", key, "-out", certificate, "-subj", "/CN=localhost",
+            "-addext", "subjectAltName=IP:127.0.0.1",
+        ],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    connections = 0
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while not reader.at_eof():
+            try:
+                await reader.readuntil(b"\r\n\r\n{}")
+            except asyncio.IncompleteReadError:
+                break
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        writer.close()
+
+    server, port = await serve(answer, ssl=context)
+    client = Client(PostSettings(), [Allowed(it) for it in LOOPBACK], user_agent="Tests/1")
+    await client.open()
+    for _ in range(10):
+        assert await post(client, f"https://127.0.0.1:{port}/") == Answered(200, None, b"ok")
+    assert connections == 1
+    await client.close()
+    server.close()
