@@ -16,9 +16,11 @@ from aetherflow_hooks.config import LeaseSettings, PaceSettings
 from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Wanted
 from aetherflow_hooks.rules.bucket import Bucket
 from aetherflow_hooks.rules.lane import Lane
+from aetherflow_hooks.rules.turns import Trials, Turns
 
 DUE_TICK_SECONDS = 0.05  # what falls due together is looked at together, so late at the most
 IDLE_SECONDS = 600.0  # an endpoint without work is forgotten after this
+SPACING_SECONDS = 0.02  # between small statements that take leases, when most room is taken
 RATE_AHEAD_SECONDS = 0.5  # a limited endpoint has leases for what it may get within this
 
 Work = tuple[Delivery, Event]
@@ -51,11 +53,12 @@ class Pace:
         self._may_start = may_start
         self._give_back = give_back
         self._lanes: dict[str, Lane] = {}
-        self._ready: dict[int, deque[Lane]] = {}  # by shard, lanes to ask the database for
-        self._turns: deque[int] = deque()  # the shards of _ready, in turn
-        self._ready_lanes = 0
+        self._turns = Turns()  # lanes to ask the database for
+        self._trials = Trials(settings.slots)
         self._queue: deque[Lane] = deque()  # lanes that may start a POST, in turn
         self._leased = 0  # in flight and waiting, over all lanes
+        self._few_from = 0.0  # when less than half a batch may be leased
+        self._few_alarm: asyncio.TimerHandle | None = None
         self._in_flight = 0
         self._busy_lanes = 0  # lanes with something in flight
         self._tasks: set[asyncio.Task[None]] = set()
@@ -66,11 +69,6 @@ class Pace:
     def leased(self) -> int:
         """Deliveries on lease, or being asked for."""
         return self._leased
-
-    @property
-    def _has_room(self) -> bool:
-        """Tell whether a statement's worth of leases may be taken: half a batch at least."""
-        return self._leased_max - self._leased >= self._lease.batch_max // 2
 
     @property
     def in_flight(self) -> int:
@@ -89,7 +87,7 @@ class Pace:
         if lane is None:
             lane = self._lanes[endpoint.id] = Lane(endpoint, bucket=Bucket(at=now))
         elif endpoint.version > lane.endpoint.version:
-            self._replace(lane, endpoint)
+            lane.renew(endpoint)
         lane.touched_at = now
         if in_seconds <= 0:
             lane.is_due = True
@@ -107,38 +105,44 @@ class Pace:
         The shards come in turn, and so do a shard's endpoints; each gets a fair part of a batch.
         """
         now = time.monotonic()
-        if not self._has_room or self._stopping:
+        capacity = self._capacity(now)
+        if capacity <= 0 or self._stopping:
             return None
-        capacity = min(self._leased_max - self._leased, self._lease.batch_max)
-        for _ in range(len(self._turns)):
-            shard = self._turns[0]
-            self._turns.rotate(-1)
-            lanes = self._ready[shard]
-            if not lanes or not self._holds(shard, now):
-                continue
-            quantum = max(1, capacity // len(lanes))
-            rooms: dict[str, int] = {}
-            left = capacity
-            while lanes and left:
-                lane = lanes.popleft()
-                lane.ready = False
-                self._ready_lanes -= 1
-                lane.adapt(now, self._lease.batch_max)
-                room = min(self._room(lane, now), quantum, left)
-                if room > 0:
-                    lane.asked = True
-                    lane.is_due = False  # whatever becomes due from now on says so anew
-                    rooms[lane.endpoint.id] = room
-                    left -= room
-            if rooms:
-                self._leased += capacity - left  # held, so that nobody else is given it
-                return Wanted(shard, rooms)
-        return None
+        taken = self._turns.take(
+            capacity,
+            holds=lambda shard: self._holds(shard, now),
+            room=lambda lane: self._room(lane, now),
+        )
+        if taken is None:
+            return None
+        shard, rooms = taken
+        for lane, room in rooms.items():
+            lane.asked = True
+            lane.is_due = False  # whatever becomes due from now on says so anew
+            self._leased += room  # held, so that nobody else is given it
+        self._few_from = now + SPACING_SECONDS
+        return Wanted(shard, {lane.endpoint.id: room for lane, room in rooms.items()})
+
+    def _capacity(self, now: float) -> int:
+        """Say how many leases a statement may take now.
+
+        It is worth one where half a batch has room. For less there is one every SPACING_SECONDS, so
+        that an endpoint whose work has just come does not wait for others to be done with theirs.
+        """
+        most = self._lease.batch_max
+        free = self._leased_max - self._leased
+        if free >= most // 2:
+            return min(free, most)
+        if now >= self._few_from:
+            return min(free + self._slots, most)
+        if self._few_alarm is None or self._few_alarm.when() <= now:
+            self._few_alarm = asyncio.get_running_loop().call_at(self._few_from, self.on_room)
+        return 0
 
     def take(self, leased: Leased) -> None:
         """Take over what was leased."""
         for endpoint_id, endpoint in leased.endpoints.items():
-            self._replace(self._lanes[endpoint_id], endpoint)
+            self._lanes[endpoint_id].renew(endpoint)
         got = dict.fromkeys(leased.wanted.rooms, 0)
         for delivery, event in leased.work:
             endpoint_id = delivery.endpoint_id
@@ -151,7 +155,6 @@ class Pace:
         for endpoint_id, room in leased.wanted.rooms.items():
             lane = self._lanes[endpoint_id]
             lane.asked = False
-            lane.taken_at = now
             self._leased -= room - got[endpoint_id]
             if got[endpoint_id] == room:
                 lane.is_due = True  # there may be more
@@ -175,14 +178,11 @@ class Pace:
         """Let shards go: nothing more of theirs is started, what waits is given back."""
         gone = set(shards)
         for shard in gone:
-            if shard in self._ready:
-                for lane in self._ready.pop(shard):
-                    lane.ready = False
-                    self._ready_lanes -= 1
-                self._turns.remove(shard)
+            self._turns.drop(shard)
         for lane in [lane for lane in self._lanes.values() if lane.endpoint.shard in gone]:
             lane.is_due = False
             self._return_waiting(lane)
+            self._consider(lane)  # others may be waiting for its place on trial
             if not lane.is_busy:
                 self._forget(lane)
 
@@ -214,7 +214,7 @@ class Pace:
         """Forget endpoints that have had no work for long."""
         before = time.monotonic() - IDLE_SECONDS
         for lane in list(self._lanes.values()):
-            if lane.touched_at < before and not (lane.is_busy or lane.ready or lane.later):
+            if lane.touched_at < before and lane.is_idle:
                 self._forget(lane)
 
     def resume(self) -> None:
@@ -240,7 +240,12 @@ class Pace:
 
     def _room(self, lane: Lane, now: float) -> int:
         """Say how many deliveries may be leased for a lane now."""
-        room = self._limit(lane) + lane.ahead - lane.in_flight - len(lane.waiting)
+        if now < lane.paused_until:
+            self._look_again(lane, lane.paused_until - now)
+            return 0
+        limit = self._limit(lane)
+        ahead = min(lane.ahead(limit), self._share(2 * self._lease.batch_max, lane))
+        room = limit + ahead - lane.in_flight - len(lane.waiting)
         rate = lane.endpoint.rate_per_second
         if rate is not None and room > 0:
             coming = lane.tokens(now) + rate * RATE_AHEAD_SECONDS - len(lane.waiting)
@@ -250,24 +255,28 @@ class Pace:
         return room
 
     def _limit(self, lane: Lane) -> int:
-        """Say how many POSTs of a lane may be under way: a share of the slots, one left over."""
+        """Say how many POSTs of a lane may be under way."""
+        return lane.limit(self._share(self._slots, lane))
+
+    def _share(self, whole: int, lane: Lane) -> int:
+        """Give a lane's share of something: one for each that is busy, and one left over."""
         others = self._busy_lanes - (lane.in_flight > 0)
-        return lane.limit(self._slots // (others + 2))
+        return whole // (others + 2)
 
     def _consider(self, lane: Lane) -> None:
         """Put a lane among those to lease for, if it has work due and room for it."""
+        if lane.trial is not None and (left := self._trials.leave(lane)) is not None:
+            while (other := self._trials.next(left)) is not None:
+                self._consider_due(other)
+        self._consider_due(lane)
+
+    def _consider_due(self, lane: Lane) -> None:
         if lane.ready or lane.asked or lane.is_shut or self._stopping or not lane.is_due:
             return
         room = self._room(lane, time.monotonic())
         # While some wait to be sent, room is gathered: few large statements beat many small ones.
-        if room > 0 and (not lane.waiting or room > len(lane.waiting)):
-            lane.ready = True
-            self._ready_lanes += 1
-            shard = lane.endpoint.shard
-            if shard not in self._ready:
-                self._ready[shard] = deque()
-                self._turns.append(shard)
-            self._ready[shard].append(lane)
+        if room > 0 and (not lane.waiting or room > len(lane.waiting)) and self._trials.admit(lane):
+            self._turns.add(lane)
             self.on_room()
 
     def _enqueue(self, lane: Lane) -> None:
@@ -298,7 +307,7 @@ class Pace:
                 if not lane.is_quick:
                     self._return_waiting(lane)
                 continue
-            if not self._holds(lane.endpoint.shard, now):
+            if now < lane.paused_until or not self._holds(lane.endpoint.shard, now):
                 self._return_waiting(lane)
                 continue
             if (tokens := lane.tokens(now)) < 1:
@@ -327,8 +336,9 @@ class Pace:
                 await self._run(*work)
                 work = self._next()
                 self._pump()
-        finally:
-            self._pump()
+        except Exception:
+            self._pump()  # a defect of ours takes a task along, not its slot
+            raise
 
     async def _run(self, lane: Lane, delivery: Delivery, event: Event) -> None:
         started_at = time.monotonic()
@@ -339,20 +349,15 @@ class Pace:
             self._give_back([delivery])  # broken off by a stop, or a defect of ours
             raise
         finally:
-            lane.learn(time.monotonic() - started_at, answered=answered)
+            lane.learn(started_at, time.monotonic(), answered=answered)
             lane.in_flight -= 1
             self._busy_lanes -= lane.in_flight == 0
             self._in_flight -= 1
             self._leased -= 1
             self._enqueue(lane)
             self._consider(lane)
-            if self._ready_lanes and self._has_room:
+            if self._turns and self._leased_max - self._leased == self._lease.batch_max // 2:
                 self.on_room()
-
-    @staticmethod
-    def _replace(lane: Lane, endpoint: Endpoint) -> None:
-        lane.endpoint = endpoint
-        lane.is_shut = False
 
     def _return_waiting(self, lane: Lane) -> None:
         if lane.waiting:

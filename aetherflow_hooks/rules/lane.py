@@ -2,15 +2,27 @@
 
 from collections import deque
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Protocol
 
 from aetherflow_hooks.model import Delivery, Endpoint, Event
 from aetherflow_hooks.rules.bucket import Bucket
 
-FIRST_WINDOW = 4  # POSTs under way to an endpoint that has not answered yet
+FIRST_WINDOW = 4  # POSTs under way to an endpoint that has just begun to answer
+FAILING_FROM = 3  # failures in a row
+PAUSE_SECONDS = 1.0  # the first one of an endpoint that fails; each is twice the one before
+PAUSE_DOUBLINGS_MAX = 6  # so a minute at the most
 QUICK_SECONDS = 1.0  # an endpoint that answers within this is leased for ahead of its sending
-AHEAD_SECONDS = 0.5  # leases taken ahead are to be sent within this
+AHEAD_SECONDS = 0.5  # leases that are taken ahead could be sent within this
 SMOOTHING = 0.2  # of the newest duration in an endpoint's average
+
+
+class Standing(Enum):
+    """What an endpoint has shown of itself."""
+
+    NEW = "new"  # it has not answered yet
+    PROVEN = "proven"  # it answers
+    FAILING = "failing"  # it has stopped to answer, or never has
 
 
 class Alarm(Protocol):
@@ -36,24 +48,33 @@ class Lane:
     later: dict[int, Alarm] = field(default_factory=dict)  # when more falls due
     refill: Alarm | None = None  # when its rate lets the next one go
     touched_at: float = 0.0  # when it last had to do with anything
-    ahead: int = 0  # leases beyond what may be under way, so that few statements take many
-    taken_at: float = 0.0  # when leases last came
     asked: bool = False  # a statement that takes leases for it is under way
     ready: bool = False  # among those to ask the database for
     queued: bool = False  # among those that may start a POST
     is_shut: bool = False  # it has said that it is gone
+    standing: Standing = Standing.NEW
+    trial: Standing | None = None  # as what it has a place among those on trial
+    held: bool = False  # among those that wait for such a place
+    failures: int = 0  # in a row, each begun after the one before had ended
+    failed_at: float = 0.0  # when the last of them ended
+    paused_until: float = 0.0  # nothing is leased for it before
     window: int = FIRST_WINDOW  # what it may have under way as far as it has earned it
     average_seconds: float = 0.0  # of its POSTs; 0 until the first has ended
 
     @property
     def is_quick(self) -> bool:
-        """Tell whether it has answered quickly of late."""
-        return 0 < self.average_seconds < QUICK_SECONDS
+        """Tell whether it has answered, and quickly of late."""
+        return 0 < self.average_seconds < QUICK_SECONDS and self.standing is Standing.PROVEN
 
     @property
     def is_busy(self) -> bool:
         """Tell whether anything of it is on lease or being asked for."""
         return bool(self.in_flight or self.waiting or self.asked)
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether there is nothing to do for it, now or at a known time."""
+        return not (self.is_busy or self.ready or self.held or self.later or self.refill)
 
     def tokens(self, now: float) -> float:
         """Give the POSTs that its rate lets go now; without a rate there is always one."""
@@ -63,9 +84,10 @@ class Lane:
     def limit(self, share: int) -> int:
         """Say how many POSTs may be under way: its own limit, what it has earned, and its share.
 
-        At first it is only a few: so it takes many endpoints that hang to take every slot,
-        whatever each is allowed.
+        One, until it has answered and when it fails.
         """
+        if self.standing is not Standing.PROVEN:
+            return 1
         return max(1, min(self.endpoint.max_in_flight, self.window, share))
 
     def start(self, now: float) -> None:
@@ -75,22 +97,41 @@ class Lane:
         self.touched_at = now
         self.in_flight += 1
 
-    def adapt(self, now: float, most: int) -> None:
-        """Set how much is leased ahead, by how long what was last taken has lasted.
+    def ahead(self, limit: int) -> int:
+        """Say how many leases to hold beyond the `limit` POSTs that may be under way.
 
-        It is called when more is wanted. An endpoint that is not quick gets nothing ahead.
+        As many as it could send within AHEAD_SECONDS, so that few statements take many; none for
+        an endpoint that is not quick.
         """
-        if not self.is_quick:
-            self.ahead = 0
-        elif now - self.taken_at < AHEAD_SECONDS:
-            self.ahead = min(max(FIRST_WINDOW, 2 * self.ahead), most)
-        else:
-            self.ahead //= 2
+        return int(limit * AHEAD_SECONDS / self.average_seconds) if self.is_quick else 0
 
-    def learn(self, seconds: float, *, answered: bool) -> None:
-        """Learn from a POST: as in TCP, an answer adds one to the window, silence halves it."""
-        self.average_seconds += SMOOTHING * (seconds - self.average_seconds)
+    def learn(self, began: float, now: float, *, answered: bool) -> None:
+        """Learn from a POST: as in TCP, an answer adds one to the window, silence halves it.
+
+        An endpoint that is silent time and again is left alone for a while, and then for longer.
+        """
+        self.average_seconds += SMOOTHING * (now - began - self.average_seconds)
         if answered:
+            self.standing = Standing.PROVEN
+            self.failures = 0
+            self.paused_until = 0.0
             self.window = min(self.window + 1, max(FIRST_WINDOW, self.endpoint.max_in_flight))
-        else:
-            self.window = max(1, self.window // 2)
+            return
+        self.window = max(1, self.window // 2)
+        if began < self.failed_at:
+            return  # many that end together, as when a receiver is started anew, are one failure
+        self.failures += 1
+        self.failed_at = now
+        if self.failures >= FAILING_FROM:
+            self.standing = Standing.FAILING
+            doublings = min(self.failures - FAILING_FROM, PAUSE_DOUBLINGS_MAX)
+            self.paused_until = now + PAUSE_SECONDS * 2**doublings
+
+    def renew(self, endpoint: Endpoint) -> None:
+        """Take the endpoint as it is now; what has changed may be what made it fail."""
+        self.endpoint = endpoint
+        self.is_shut = False
+        self.failures = 0
+        self.paused_until = 0.0
+        if self.standing is Standing.FAILING:
+            self.standing = Standing.NEW

@@ -1,6 +1,7 @@
 """Pace alone: no database, no network; who goes next, and how many at once."""
 
 import asyncio
+import time
 from collections import Counter
 from datetime import UTC, datetime
 
@@ -86,31 +87,91 @@ def endpoint(name: str, shard: int = 0, **given: object) -> Endpoint:
     return Endpoint(**values)  # type: ignore[arg-type]
 
 
-async def test_an_endpoint_starts_with_a_few_and_earns_more() -> None:
+async def test_an_endpoint_starts_with_one_and_earns_more() -> None:
     bench = Bench()
     bench.pace.due(endpoint("a"))
     seen = []
     for _ in range(5):
         bench.lease_all()
         seen.append(await bench.answer_all())
-    assert seen[0] == 4
+    assert seen[0] == 1
     assert seen == sorted(seen)
     assert max(seen) == 20 == bench.most["a"]
     await bench.pace.drain(0)
 
 
-async def test_silence_takes_away_what_was_earned() -> None:
+async def test_silence_takes_away_what_was_earned_and_then_gives_a_rest() -> None:
     bench = Bench()
-    bench.pace.due(endpoint("a"))
+    some = endpoint("a")
+    bench.pace.due(some)
     for _ in range(6):
         bench.lease_all()
         await bench.answer_all()
-    for _ in range(6):
+    seen = []
+    for _ in range(3):
         bench.lease_all()
-        await bench.answer_all(answered=False)
+        seen.append(await bench.answer_all(answered=False))
+    assert seen[0] == 20  # which failed together and so are one failure
+    assert seen == sorted(seen, reverse=True)
+    assert bench.lease_all() == 0
+    assert bench.pace.leased == 0
+    lane = bench.pace._lanes["a"]
+    assert 0.5 < lane.paused_until - time.monotonic() <= 1.0
+    lane.paused_until = 0.0
+    bench.pace.due(some)
+    bench.lease_all()
+    assert await bench.answer_all(answered=False) == 1
+    assert 1.5 < lane.paused_until - time.monotonic() <= 2.0
+    bench.pace.due(endpoint("a", version=2))  # its URL may be another now
+    bench.lease_all()
+    assert await bench.answer_all() == 1
+    bench.lease_all()
+    assert await bench.answer_all() > 1
+    await bench.pace.drain(0)
+
+
+async def test_endpoints_that_never_answer_leave_most_slots_to_others() -> None:
+    bench = Bench(slots=16)
+    for number in range(50):
+        bench.pace.due(endpoint(f"dead_{number}"))
     bench.lease_all()
     await bench.settle()
-    assert len(bench.under_way) == 1
+    assert len(bench.under_way) == 4 == bench.pace.leased
+    bench.pace.due(endpoint("new"))
+    hung, bench.under_way = bench.under_way, []
+    for _, answer in hung[:2]:
+        answer.set_result(False)
+    await bench.settle()
+    bench.lease_all()
+    await bench.settle()
+    assert "new" in {name for name, _ in bench.under_way}  # before 46 that have waited longer
+    await bench.pace.drain(0)
+
+
+async def test_every_endpoint_gets_its_trial_in_the_end() -> None:
+    bench = Bench(slots=16)
+    for number in range(50):
+        bench.pace.due(endpoint(f"dead_{number}", shard=number % 16))
+    tried: set[str] = set()
+    for _ in range(50):
+        bench.lease_all()
+        await bench.settle()
+        tried |= {name for name, _ in bench.under_way}
+        await bench.answer_all(answered=False)
+    assert len(tried) == 50
+    await bench.pace.drain(0)
+
+
+async def test_a_shard_that_is_let_go_gives_its_trials_to_others() -> None:
+    bench = Bench(slots=16, full=True)
+    for number in range(8):
+        bench.pace.due(endpoint(f"a_{number}", shard=1))
+    bench.lease_all()
+    bench.pace.due(endpoint("b", shard=2))
+    assert bench.lease_all() == 0
+    bench.held.discard(1)
+    bench.pace.drop([1])
+    assert bench.lease_all() == 1
     await bench.pace.drain(0)
 
 
@@ -119,7 +180,8 @@ async def test_slots_are_never_exceeded_and_every_endpoint_gets_some() -> None:
     for number in range(8):
         bench.pace.due(endpoint(f"ep_{number}", shard=number))
     served: Counter[str] = Counter()
-    for _ in range(50):
+    until = time.monotonic() + 0.5
+    while time.monotonic() < until:  # leases are taken some 20 ms ahead
         bench.lease_all()
         await bench.settle()
         assert len(bench.under_way) <= 16
@@ -171,6 +233,8 @@ async def test_work_that_comes_while_it_is_being_asked_for_is_not_forgotten() ->
 async def test_an_endpoint_without_more_work_is_not_asked_for_again() -> None:
     bench = Bench()
     bench.pace.due(endpoint("a"))
+    assert bench.lease_all() == 1
+    await bench.answer_all()
     assert bench.lease_all(plenty=2) == 2
     await bench.answer_all()
     assert bench.pace.wanted() is None

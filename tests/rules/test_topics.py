@@ -88,7 +88,7 @@ async def test_postgres_finds_the_same_patterns(dsn: str) -> None:
     collect()
     connection = await asyncpg.connect(dsn)
     rows = await connection.fetch(
-        "select type, array(select aetherflow.patterns_of(type)) from unnest($1::text[]) as t (type)",
+        "select type, array(select aetherflow.patterns_of(type)) from unnest($1::text[]) t (type)",
         sorted(batch),
     )
     await connection.close()
