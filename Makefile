@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean
+.PHONY: help demo test check bench format clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,6 +20,10 @@ check: $(VENV)/.ready ## format, lint, types and layers, without changing a file
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(VENV)/.ready ## rate, latency and cost beside other queues; ARGS="--help" tells what else
+	$(BIN)/python -m pip install --quiet --editable ".[bench]"
+	$(BIN)/aetherflow-hooks bench $(ARGS)
 
 format: $(VENV)/.ready ## put the code in form
 	$(BIN)/ruff format .

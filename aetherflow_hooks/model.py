@@ -60,6 +60,7 @@ class Endpoint:
     max_in_flight: int
     timeout_seconds: float
     retry_schedule_seconds: tuple[float, ...]
+    has_answered: bool | None = None  # its last attempt, when this was read; None: there was none
 
 
 class Event(NamedTuple):

@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from aetherflow_hooks.cli.bench import bench
 from aetherflow_hooks.cli.config import config
 from aetherflow_hooks.cli.delivery import delivery
 from aetherflow_hooks.cli.demo import demo
@@ -21,7 +22,7 @@ def commands() -> None:
     """Webhook delivery for applications on Postgres."""
 
 
-for command in (demo, run, migrate, endpoint, emit, delivery, status, config):
+for command in (demo, run, migrate, endpoint, emit, delivery, status, config, bench):
     commands.add_command(command)
 
 

@@ -23,8 +23,8 @@ CLOSE_SECONDS = 5.0  # for connections to say goodbye; then they are cut
 #
 # Every statement of the flow walks an index to a few rows. The hot tables are empty one moment and
 # hold millions of rows the next, so what Postgres remembers of their size is often wrong, and a
-# plan made for an empty table would read all of a full one. So there is one plan for all values, and
-# the ways that suit small tables are closed; a test looks at the plans of empty and of full tables.
+# plan made for an empty table would read all of a full one. So there is one plan for all values,
+# and the ways that suit small tables are closed; a test looks at the plans of empty and full ones.
 FLOW_OPTIONS = {
     "synchronous_commit": "off",
     "plan_cache_mode": "force_generic_plan",

@@ -24,6 +24,7 @@ from aetherflow_hooks.watch.log import LogEvent, log
 
 DOUBTFUL_ROWS_MAX = 1_000  # of an endpoint's first rows: more than are mostly on lease at once
 SECONDS_REMEMBERED = 1_000
+EVENT_BYTES = 500  # that an event takes beside its body
 IDLE_SECONDS = 1.0  # a bound; pace wakes us when it wants something
 
 
@@ -221,6 +222,7 @@ class Lease:
             retry_schedule_seconds=(
                 settings.retry.schedule_seconds if schedule is None else tuple(schedule)
             ),
+            has_answered=row["has_answered"],
         )
 
 
@@ -242,10 +244,10 @@ class _Events:
         if event.id in self._by_id:
             return
         self._by_id[event.id] = event
-        self._bytes += len(event.body)
+        self._bytes += len(event.body) + EVENT_BYTES
         while self._bytes > self._bytes_max:
             _, oldest = self._by_id.popitem(last=False)
-            self._bytes -= len(oldest.body)
+            self._bytes -= len(oldest.body) + EVENT_BYTES
 
 
 def _event(row: Row) -> Event:

@@ -58,7 +58,7 @@ class Pace:
         self._queue: deque[Lane] = deque()  # lanes that may start a POST, in turn
         self._leased = 0  # in flight and waiting, over all lanes
         self._few_from = 0.0  # when less than half a batch may be leased
-        self._few_alarm: asyncio.TimerHandle | None = None
+        self._few_alarm_at = 0.0
         self._in_flight = 0
         self._busy_lanes = 0  # lanes with something in flight
         self._tasks: set[asyncio.Task[None]] = set()
@@ -135,8 +135,9 @@ class Pace:
             return min(free, most)
         if now >= self._few_from:
             return min(free + self._slots, most)
-        if self._few_alarm is None or self._few_alarm.when() <= now:
-            self._few_alarm = asyncio.get_running_loop().call_at(self._few_from, self.on_room)
+        if self._few_alarm_at <= now:
+            self._few_alarm_at = self._few_from
+            asyncio.get_running_loop().call_later(self._few_from - now, self.on_room)
         return 0
 
     def take(self, leased: Leased) -> None:
@@ -385,12 +386,13 @@ class Pace:
 
     def _look_again(self, lane: Lane, in_seconds: float) -> None:
         """Look at a lane again when its rate allows for more."""
-        loop = asyncio.get_running_loop()
+        at = time.monotonic() + in_seconds
         if lane.refill is not None:
-            if lane.refill.when() <= loop.time() + in_seconds:
+            if lane.refill_at <= at:
                 return
             lane.refill.cancel()
-        lane.refill = loop.call_later(in_seconds, self._refilled, lane)
+        lane.refill_at = at
+        lane.refill = asyncio.get_running_loop().call_later(in_seconds, self._refilled, lane)
 
     def _refilled(self, lane: Lane) -> None:
         lane.refill = None

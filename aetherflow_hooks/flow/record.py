@@ -32,7 +32,7 @@ from aetherflow_hooks.rules.topics import DELIVERY_EXHAUSTED, ENDPOINT_DISABLED,
 from aetherflow_hooks.watch.log import LogEvent, log
 
 IDLE_SECONDS = 60.0  # a bound; the next result wakes us
-SPACING_SECONDS = 0.03  # between statements that are not full: under load they get larger
+SPACING_SECONDS = 0.03  # between statements while little waits: under load they get larger
 ERROR_MAX_CHARACTERS = 500
 DURATION_MS_MAX = 2**31 - 1  # what its column holds
 
@@ -61,6 +61,7 @@ class Record:
         self._waiting: dict[int, list[Attempt]] = {}  # by shard, the one to be written next first
         self._busy: set[int] = set()
         self._count = 0
+        self._crowded_from = settings.waiting_max // 2
         self._next_at = 0.0  # when the next batch may be written, full or not
         self.wake = asyncio.Event()
 
@@ -86,6 +87,8 @@ class Record:
             if len(collected) == self._settings.batch_max:
                 self.wake.set()
         self._count += 1
+        if self._count == self._crowded_from:
+            self.wake.set()
 
     async def turn(self) -> float:
         """Write one batch of one shard; tell when to come again, in seconds."""
@@ -93,7 +96,11 @@ class Record:
         if shard is None:
             return IDLE_SECONDS
         now = time.monotonic()
-        if now < self._next_at and len(self._waiting[shard]) < self._settings.batch_max:
+        is_worth_it = (
+            self._count >= self._crowded_from
+            or len(self._waiting[shard]) >= self._settings.batch_max
+        )
+        if now < self._next_at and not is_worth_it:
             return self._next_at - now
         self._next_at = now + SPACING_SECONDS
         collected = self._waiting.pop(shard)

@@ -22,18 +22,14 @@ class Standing(Enum):
 
     NEW = "new"  # it has not answered yet
     PROVEN = "proven"  # it answers
-    FAILING = "failing"  # it has stopped to answer, or never has
+    FAILING = "failing"  # it does not answer, or not any more
 
 
 class Alarm(Protocol):
-    """A call that the event loop will make: its TimerHandle."""
+    """A call that the event loop will make; a loop's handle need not know when."""
 
     def cancel(self) -> None:
         """Do not make it."""
-
-    def when(self) -> float:
-        """Tell its time, in the seconds of the loop."""
-        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -46,7 +42,8 @@ class Lane:
     in_flight: int = 0
     is_due: bool = False  # the database has work that was not asked for yet
     later: dict[int, Alarm] = field(default_factory=dict)  # when more falls due
-    refill: Alarm | None = None  # when its rate lets the next one go
+    refill: Alarm | None = None  # when its rate or a pause lets the next one go
+    refill_at: float = 0.0
     touched_at: float = 0.0  # when it last had to do with anything
     asked: bool = False  # a statement that takes leases for it is under way
     ready: bool = False  # among those to ask the database for
@@ -60,6 +57,14 @@ class Lane:
     paused_until: float = 0.0  # nothing is leased for it before
     window: int = FIRST_WINDOW  # what it may have under way as far as it has earned it
     average_seconds: float = 0.0  # of its POSTs; 0 until the first has ended
+
+    def __post_init__(self) -> None:
+        """Go on from what was seen of the endpoint last, by whichever engine."""
+        if self.endpoint.has_answered:
+            self.standing = Standing.PROVEN
+        elif self.endpoint.has_answered is not None:
+            self.standing = Standing.FAILING
+            self.failures = FAILING_FROM - 1  # so it is paused after the next
 
     @property
     def is_quick(self) -> bool:
@@ -122,8 +127,9 @@ class Lane:
             return  # many that end together, as when a receiver is started anew, are one failure
         self.failures += 1
         self.failed_at = now
-        if self.failures >= FAILING_FROM:
+        if self.standing is Standing.NEW or self.failures >= FAILING_FROM:
             self.standing = Standing.FAILING
+        if self.failures >= FAILING_FROM:
             doublings = min(self.failures - FAILING_FROM, PAUSE_DOUBLINGS_MAX)
             self.paused_until = now + PAUSE_SECONDS * 2**doublings
 

@@ -1,8 +1,11 @@
--- load_endpoints: endpoints with their secrets in force, the newest first.
+-- load_endpoints: endpoints with their secrets in force, the newest first, and how they did last.
 --   $1 endpoint_ids text[]
--- returns id, tenant, shard, version, url, rate_per_second, burst, max_in_flight, timeout_seconds, retry_schedule_seconds, secrets, secrets_end_in_seconds
+-- returns id, tenant, shard, version, url, rate_per_second, burst, max_in_flight, timeout_seconds, retry_schedule_seconds, secrets, secrets_end_in_seconds, has_answered
+--
+-- Whether the last attempt of a day was answered tells an engine that has just started which
+-- endpoints it may trust; null: there was none.
 select e.id, e.tenant, e.shard, e.version, e.url, e.rate_per_second, e.burst, e.max_in_flight, e.timeout_seconds,
-       e.retry_schedule_seconds, s.secrets, s.secrets_end_in_seconds
+       e.retry_schedule_seconds, s.secrets, s.secrets_end_in_seconds, last.outcome = 'answered' as has_answered
 from aetherflow.endpoints e
 join lateral (
     select array_agg(k.secret order by k.made_at desc) as secrets,
@@ -12,4 +15,10 @@ join lateral (
     from aetherflow.secrets k
     where k.endpoint_id = e.id and k.ends_at > now()
 ) s on true
+left join lateral (
+    select a.outcome from aetherflow.attempts a
+    where a.shard = e.shard and a.endpoint_id = e.id and a.started_at > now() - interval '1 day'
+    order by a.started_at desc
+    limit 1
+) last on true
 where e.id = any ($1) and e.state <> 'deleted'
