@@ -91,7 +91,7 @@ class FanoutSettings(Section):
 
     batch_max: int = Field(500, ge=1, le=10_000, description="Events per statement.")
     endpoints_max: int = Field(
-        10_000, ge=1, le=100_000, description="Endpoints that one event reaches in one statement."
+        2_000, ge=1, le=100_000, description="Endpoints that one event reaches in one statement."
     )
     poll_seconds: float = Field(
         0.005, ge=0.001, le=10, description="How often a busy engine looks for new events."

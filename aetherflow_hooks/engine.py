@@ -72,13 +72,6 @@ class Engine:
             on_lost=self._lost,
             is_quiet=self._is_quiet,
         )
-        self._fanout = Fanout(
-            self._database,
-            settings.fanout,
-            engine_id=self.id,
-            shards=self._shards.held,
-            hand_on=self._fanned_out,
-        )
         self._pace = Pace(
             settings.pace,
             settings.lease,
@@ -91,9 +84,18 @@ class Engine:
             self._database,
             settings,
             wanted=self._pace.wanted,
+            open_rooms=self._pace.open_rooms,
             known=self._pace.known,
             hand_on=self._leased,
             hand_back=self._pace.take_none,
+        )
+        self._fanout = Fanout(
+            self._database,
+            settings.fanout,
+            engine_id=self.id,
+            shards=self._shards.held,
+            hand_on=self._fanned_out,
+            hands=self._lease,
         )
         self._pace.on_room = self._lease.wake.set
         self._post = Post(settings.post, allowed_networks(settings))
@@ -177,6 +179,7 @@ class Engine:
             self._cancel("fanout", "search", "others", "sweep", "listen")
             await self._pace.drain(self._settings.engine.grace_seconds)
             async with asyncio.timeout(STOP_SECONDS):
+                await self._cancelled("fanout")  # what it has leased is known only at its end
                 await self._write_rest()
                 await self._cancelled("shards")
                 await self._shards.sign_off()

@@ -7,6 +7,7 @@ Outcome   how one POST ended: Answered, TimedOut, NotReached or Blocked.
 Verdict   what follows from it: Delivered, RetryIn or GiveUp.
 Attempt   one POST of a delivery with its outcome and verdict, ready to be recorded.
 Wanted    what pace has room for; Leased: what came of asking the database for it.
+Offer     what pace has room for, should it happen to come.
 
 Values made once per delivery are named tuples, which cost a third of a frozen dataclass.
 """
@@ -97,10 +98,18 @@ class Wanted(NamedTuple):
     rooms: dict[str, int]  # by endpoint, how many deliveries it can take
 
 
-class Leased(NamedTuple):
-    """What was taken for a Wanted."""
+class Offer(NamedTuple):
+    """Room for new work of endpoints that have no older one: fan-out may lease it at once."""
 
-    wanted: Wanted
+    token: int  # of the leases that are taken
+    rooms: str  # as the statement takes them
+    wanted: list[Wanted]  # the same, by shard
+
+
+class Leased(NamedTuple):
+    """What was taken on lease."""
+
+    wanted: Wanted | None  # what it was taken for; None: an Offer
     work: list[tuple[Delivery, Event | None]]  # None: nothing is to be sent any more
     endpoints: dict[str, Endpoint]  # those that have changed since they were last seen
 

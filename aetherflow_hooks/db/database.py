@@ -25,6 +25,7 @@ CLOSE_SECONDS = 5.0  # for connections to say goodbye; then they are cut
 # hold millions of rows the next, so what Postgres remembers of their size is often wrong, and a
 # plan made for an empty table would read all of a full one. So there is one plan for all values,
 # and the ways that suit small tables are closed; a test looks at the plans of empty and full ones.
+# A plan for all values looks dear, and compiling it would take five times as long as running it.
 FLOW_OPTIONS = {
     "synchronous_commit": "off",
     "plan_cache_mode": "force_generic_plan",
@@ -32,6 +33,7 @@ FLOW_OPTIONS = {
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
     "enable_material": "off",
+    "jit": "off",
 }
 
 Row = Any  # asyncpg.Record, for which there are no types

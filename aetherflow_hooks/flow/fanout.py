@@ -1,24 +1,45 @@
 """Fanout: one delivery per event and matching endpoint, exactly once.
 
 Takes    due rows of the outbox, of the shards that this engine holds.
-Hands on which endpoints have new work.
+Hands on which endpoints have new work; what there is room for it takes on lease at once.
 Holds    a row leaves the outbox in the statement that makes its deliveries, or stays.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
 
 from aetherflow_hooks.config import FanoutSettings
-from aetherflow_hooks.db import Database
+from aetherflow_hooks.db import Database, Row
 from aetherflow_hooks.errors import DatabaseUnavailable
+from aetherflow_hooks.model import Offer
 from aetherflow_hooks.watch.log import LogEvent, log
 
 FIRST_BATCH = 100  # events per statement, until it is known how long that takes
 QUICK_SECONDS = 0.1
 SLOW_SECONDS = 0.5
 
-HandOn = Callable[[list[tuple[int, str]]], None]  # (shard, endpoint_id) of each new delivery's
+WORKERS = 2  # statements at once, so that an event for very many does not keep the others waiting
+HOLD_SECONDS = 0.25
+HOLD_STEP_SECONDS = 0.005
+NO_ROOMS = "{}"
+
+HandOn = Callable[[list[tuple[int, str]]], None]  # (shard, endpoint_id) of each that has new work
+
+
+class Hands(Protocol):
+    """Who sends what fan-out leases."""
+
+    def offer(self) -> Offer | None:
+        """Say what there is room for; None: for nothing at all at the moment."""
+
+    def adopt(self, offer: Offer, event_shard: int, rows: Sequence[Row], asked_at: float) -> None:
+        """Take over what was leased: rows of shard, endpoint_id, event_id, leased_at."""
+
+    def doubt(self, offer: Offer) -> None:
+        """Note that something may have been leased without our knowing."""
 
 
 class Fanout:
@@ -36,6 +57,7 @@ class Fanout:
         engine_id: str,
         shards: Callable[[], Collection[int]],
         hand_on: HandOn,
+        hands: Hands | None = None,
     ) -> None:
         """Work on what `shards` gives at each turn; call `hand_on` once per statement."""
         self._database = database
@@ -43,6 +65,8 @@ class Fanout:
         self._engine_id = engine_id
         self._shards = shards
         self._hand_on = hand_on
+        self._hands = hands
+        self._hold_until = 0.0
         self._batch = min(FIRST_BATCH, settings.batch_max)
         self._last_shard = -1
         self._active_at = time.monotonic()
@@ -76,12 +100,25 @@ class Fanout:
         taken, next_due_seconds = 0, float("inf")
         found = await self._database.rows("find_events", sorted(self._shards()))
         # Where the last turn broke off, this one goes on: no shard keeps the others waiting.
+        due: deque[int] = deque()
         for shard, due_in_seconds in sorted(found, key=lambda row: row[0] <= self._last_shard):
             if due_in_seconds > 0:
                 next_due_seconds = min(next_due_seconds, due_in_seconds)
-                continue
-            self._last_shard = shard
-            taken += await self._fan_out(shard)
+            else:
+                due.append(shard)
+
+        async def work() -> int:
+            events = 0
+            while due:
+                self._last_shard = due.popleft()
+                events += await self._fan_out(self._last_shard)
+            return events
+
+        done = await asyncio.gather(*(work() for _ in range(WORKERS)), return_exceptions=True)
+        for outcome in done:
+            if isinstance(outcome, BaseException):
+                raise outcome
+            taken += outcome
         self._last_shard = -1
         return taken, next_due_seconds
 
@@ -91,13 +128,22 @@ class Fanout:
         How many deliveries an event makes is not known before, so the batch is what has lately
         proved quick: a statement that is too large would be cut off, and tried again for ever.
         """
+        offer = await self._offer()
         began = time.monotonic()
         try:
             rows = await self._database.rows(
-                "fanout_events", shard, self._batch, self._settings.endpoints_max
+                "fanout_events",
+                shard,
+                self._batch,
+                self._settings.endpoints_max,
+                offer.rooms if offer else NO_ROOMS,
+                offer.token if offer else 0,
             )
-        except DatabaseUnavailable:
-            self._batch = max(1, self._batch // 4)
+        except BaseException as error:
+            if isinstance(error, DatabaseUnavailable):
+                self._batch = max(1, self._batch // 4)
+            if self._hands and offer:
+                self._hands.doubt(offer)
             raise
         took_seconds = time.monotonic() - began
         events: int = rows[0]["events"]
@@ -105,11 +151,38 @@ class Fanout:
             self._batch = max(1, self._batch // 2)
         elif took_seconds < QUICK_SECONDS and events == self._batch:
             self._batch = min(self._batch * 2, self._settings.batch_max)
-        made = [(row["shard"], row["endpoint_id"]) for row in rows if row["endpoint_id"]]
+        leased = [row for row in rows if row["event_id"]]
+        if self._hands and offer:
+            self._hands.adopt(offer, shard, leased, began)
+        made = [
+            (row["shard"], row["endpoint_id"])
+            for row in rows
+            if row["endpoint_id"] and not row["event_id"]
+        ]
         if made:
             self._hand_on(made)
-        log.debug(LogEvent.FANOUT_DONE, shard=shard, events=events, endpoints=len(made))
+        log.debug(
+            LogEvent.FANOUT_DONE,
+            shard=shard,
+            events=events,
+            endpoints=len(made),
+            leased=len(leased),
+        )
         return events
+
+    async def _offer(self) -> Offer | None:
+        """Ask for room. Where there is none it is waited for, since what is leased here is cheaper.
+
+        But not for long: other endpoints than those that have taken it may have work.
+        """
+        if self._hands is None:
+            return None
+        offer = self._hands.offer()
+        while offer is None and time.monotonic() < self._hold_until:
+            await asyncio.sleep(HOLD_STEP_SECONDS)
+            offer = self._hands.offer()
+        self._hold_until = time.monotonic() + HOLD_SECONDS
+        return offer
 
     async def _say(self, *, asleep: bool) -> None:
         await self._database.value("engine_asleep", self._engine_id, asleep)

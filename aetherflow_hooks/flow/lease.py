@@ -1,6 +1,7 @@
 """Lease: take due deliveries for a limited time.
 
-Takes    what pace wants: endpoints of one shard, and how many each can take now.
+Takes    what pace wants: endpoints of one shard, and how many each can take now; and what fan-out
+         has leased at once.
 Hands on deliveries with their events, each on a lease that nobody else holds.
 Holds    two engines never hold the same delivery; a lost lease can write nothing.
 """
@@ -16,16 +17,19 @@ from itertools import groupby
 from operator import attrgetter
 from typing import NamedTuple
 
+import orjson
+
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database, Row
 from aetherflow_hooks.errors import DatabaseUnavailable
-from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Secret, Wanted
+from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Offer, Secret, Wanted
 from aetherflow_hooks.watch.log import LogEvent, log
 
 DOUBTFUL_ROWS_MAX = 1_000  # of an endpoint's first rows: more than are mostly on lease at once
 SECONDS_REMEMBERED = 1_000
 EVENT_BYTES = 500  # that an event takes beside its body
 IDLE_SECONDS = 1.0  # a bound; pace wakes us when it wants something
+OFFER_SECONDS = 0.02  # how long an offer holds
 
 
 class Found(NamedTuple):
@@ -44,27 +48,39 @@ class Lease:
         settings: Settings,
         *,
         wanted: Callable[[], Wanted | None],
+        open_rooms: Callable[[int], list[tuple[Endpoint, int]] | None],
         known: Callable[[str], Endpoint | None],
         hand_on: Callable[[Leased], None],
         hand_back: Callable[[Wanted], None],
     ) -> None:
         """Ask `wanted` what to take and `known` for endpoints as they were last seen.
 
+        `open_rooms` tells what could be taken of endpoints that have no work now, beside so many
+        offers that are out; None: nothing.
         `hand_on` gets what was taken, `hand_back` what could not be asked for.
         """
         self._database = database
         self._settings = settings
         self._wanted = wanted
+        self._open_rooms = open_rooms
         self._known = known
         self._hand_on = hand_on
         self._hand_back = hand_back
         self._doubtful: list[tuple[Wanted, int]] = []  # with the token that was used
+        self._adopted: list[Delivery] = []  # leased by fan-out, their events not read yet
+        self._adopting = 0
+        self._offered: Offer | None = None
+        self._offered_until = 0.0
+        self._offers_out = 0
         self._events = _Events(settings.lease.bodies_max_bytes)
         self.wake = asyncio.Event()
 
     async def turn(self) -> float:
         """Take what is wanted of one shard; tell when to come again, in seconds."""
         await self._resolve_doubts()
+        if self._adopted:
+            await self._hand_on_adopted()
+            return 0.0
         wanted = self._wanted()
         if wanted is None:
             return IDLE_SECONDS
@@ -79,7 +95,51 @@ class Lease:
     @property
     def is_in_doubt(self) -> bool:
         """Tell whether leases may be ours without our knowing."""
-        return bool(self._doubtful)
+        return bool(self._doubtful or self._adopted or self._adopting)
+
+    def offer(self) -> Offer | None:
+        """Say what fan-out may lease at once; None: nothing at all at the moment.
+
+        Each offer is ended by `adopt` or by `doubt`.
+        """
+        now = time.monotonic()
+        if now >= self._offered_until:
+            self._offered_until = now + OFFER_SECONDS
+            open_rooms = self._open_rooms(self._offers_out)
+            self._offered = None if open_rooms is None else self._make_offer(open_rooms)
+        if self._offered is None:
+            return None
+        self._offers_out += 1
+        self._offered_until = 0.0  # less is open now
+        return self._offered._replace(token=random.getrandbits(63))
+
+    def adopt(self, offer: Offer, event_shard: int, rows: Sequence[Row], asked_at: float) -> None:
+        """Take over what fan-out has leased."""
+        self._offers_out -= 1
+        if not rows:
+            return
+        self._offered_until = 0.0
+        self._adopted += [
+            Delivery(
+                shard,
+                endpoint_id,
+                event_id,
+                event_shard,
+                1,
+                offer.token,
+                leased_at,
+                asked_at,
+                False,
+            )
+            for _, shard, endpoint_id, event_id, leased_at in rows
+        ]
+        self.wake.set()
+
+    def doubt(self, offer: Offer) -> None:
+        """Note that fan-out may have leased something without knowing."""
+        self._offers_out -= 1
+        self._doubtful += [(wanted, offer.token) for wanted in offer.wanted]
+        self.wake.set()
 
     async def find(self, shard: int) -> list[Found]:
         """Look through one shard for endpoints that have work, whether or not we know of it."""
@@ -161,6 +221,29 @@ class Lease:
         deliveries.sort(key=attrgetter("event_id"))  # the order of an UPDATE is none
         work = [(delivery, events.get(delivery.event_id)) for delivery in deliveries]
         return Leased(wanted, work, endpoints)
+
+    def _make_offer(self, open_rooms: list[tuple[Endpoint, int]]) -> Offer:
+        rooms: dict[str, tuple[int, float]] = {}
+        by_shard: dict[int, dict[str, int]] = {}
+        for endpoint, room in open_rooms:
+            lease_seconds = endpoint.timeout_seconds + self._settings.lease.margin_seconds
+            rooms[f"{endpoint.id}/{endpoint.version}"] = room, lease_seconds
+            by_shard.setdefault(endpoint.shard, {})[endpoint.id] = room
+        wanted = [Wanted(shard, of_shard) for shard, of_shard in by_shard.items()]
+        return Offer(0, orjson.dumps(rooms).decode(), wanted)
+
+    async def _hand_on_adopted(self) -> None:
+        deliveries, self._adopted = self._adopted, []
+        self._adopting += 1
+        try:
+            events = await self._fetch(deliveries)
+        except BaseException:
+            self._adopted = deliveries + self._adopted
+            raise
+        finally:
+            self._adopting -= 1
+        work = [(delivery, events.get(delivery.event_id)) for delivery in deliveries]
+        self._hand_on(Leased(None, work, {}))
 
     async def _resolve_doubts(self) -> None:
         """End leases that we may hold without knowing what of.

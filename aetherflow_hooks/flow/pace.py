@@ -9,18 +9,19 @@ Holds    at most `slots` POSTs at once; per endpoint at most `max_in_flight`, an
 import asyncio
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 
 from aetherflow_hooks.config import LeaseSettings, PaceSettings
 from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Wanted
 from aetherflow_hooks.rules.bucket import Bucket
 from aetherflow_hooks.rules.lane import Lane
+from aetherflow_hooks.rules.slots import SPACING_SECONDS, Slots
 from aetherflow_hooks.rules.turns import Trials, Turns
 
 DUE_TICK_SECONDS = 0.05  # what falls due together is looked at together, so late at the most
 IDLE_SECONDS = 600.0  # an endpoint without work is forgotten after this
-SPACING_SECONDS = 0.02  # between small statements that take leases, when most room is taken
+LIVELY_MAX = 500  # endpoints whose new work may be leased as soon as it is made
 RATE_AHEAD_SECONDS = 0.5  # a limited endpoint has leases for what it may get within this
 
 Work = tuple[Delivery, Event]
@@ -44,10 +45,8 @@ class Pace:
         `holds(shard, now)` tells whether a shard is still ours, `may_start()` whether results
         still have room, and `give_back` takes deliveries that came to nothing.
         """
-        self._slots = settings.slots
+        self._slots = Slots(settings.slots, lease.batch_max)
         self._lease = lease
-        # While one batch is being sent, the next is there and the one after it on its way.
-        self._leased_max = settings.slots + 2 * lease.batch_max
         self._send = send
         self._holds = holds
         self._may_start = may_start
@@ -56,11 +55,8 @@ class Pace:
         self._turns = Turns()  # lanes to ask the database for
         self._trials = Trials(settings.slots)
         self._queue: deque[Lane] = deque()  # lanes that may start a POST, in turn
-        self._leased = 0  # in flight and waiting, over all lanes
-        self._few_from = 0.0  # when less than half a batch may be leased
-        self._few_alarm_at = 0.0
-        self._in_flight = 0
-        self._busy_lanes = 0  # lanes with something in flight
+        self._lively: dict[Lane, None] = {}  # those that had work last, the last one last
+        self._asked_again_at = 0.0  # when `on_room` will have been called by itself
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self.on_room: Callable[[], None] = lambda: None  # called when leases are wanted
@@ -68,12 +64,12 @@ class Pace:
     @property
     def leased(self) -> int:
         """Deliveries on lease, or being asked for."""
-        return self._leased
+        return self._slots.leased
 
     @property
     def in_flight(self) -> int:
         """POSTs under way."""
-        return self._in_flight
+        return self._slots.in_flight
 
     def known(self, endpoint_id: str) -> Endpoint | None:
         """Give an endpoint as it was last seen."""
@@ -105,8 +101,11 @@ class Pace:
         The shards come in turn, and so do a shard's endpoints; each gets a fair part of a batch.
         """
         now = time.monotonic()
-        capacity = self._capacity(now)
+        capacity = self._slots.capacity(now)
         if capacity <= 0 or self._stopping:
+            if self._turns and self._asked_again_at <= now:
+                self._asked_again_at = now + SPACING_SECONDS
+                asyncio.get_running_loop().call_later(SPACING_SECONDS, self.on_room)
             return None
         taken = self._turns.take(
             capacity,
@@ -116,55 +115,70 @@ class Pace:
         if taken is None:
             return None
         shard, rooms = taken
-        for lane, room in rooms.items():
+        for lane in rooms:
             lane.asked = True
             lane.is_due = False  # whatever becomes due from now on says so anew
-            self._leased += room  # held, so that nobody else is given it
-        self._few_from = now + SPACING_SECONDS
+        self._slots.take(sum(rooms.values()), now)
         return Wanted(shard, {lane.endpoint.id: room for lane, room in rooms.items()})
-
-    def _capacity(self, now: float) -> int:
-        """Say how many leases a statement may take now.
-
-        It is worth one where half a batch has room. For less there is one every SPACING_SECONDS, so
-        that an endpoint whose work has just come does not wait for others to be done with theirs.
-        """
-        most = self._lease.batch_max
-        free = self._leased_max - self._leased
-        if free >= most // 2:
-            return min(free, most)
-        if now >= self._few_from:
-            return min(free + self._slots, most)
-        if self._few_alarm_at <= now:
-            self._few_alarm_at = self._few_from
-            asyncio.get_running_loop().call_later(self._few_from - now, self.on_room)
-        return 0
 
     def take(self, leased: Leased) -> None:
         """Take over what was leased."""
         for endpoint_id, endpoint in leased.endpoints.items():
             self._lanes[endpoint_id].renew(endpoint)
-        got = dict.fromkeys(leased.wanted.rooms, 0)
-        for delivery, event in leased.work:
-            endpoint_id = delivery.endpoint_id
-            got[endpoint_id] += 1
-            if event is None:
-                self._leased -= 1
-            else:
-                self._lanes[endpoint_id].waiting.append((delivery, event))
+        wanted = leased.wanted
         now = time.monotonic()
-        for endpoint_id, room in leased.wanted.rooms.items():
+        got: Counter[str] = Counter()
+        strays = []
+        for delivery, event in leased.work:
+            lane = self._lanes.get(delivery.endpoint_id)
+            if lane is None:
+                strays.append(delivery)
+                continue
+            got[delivery.endpoint_id] += 1
+            self._slots.leased += wanted is None  # else they were counted when they were asked for
+            if event is None:
+                self._slots.leased -= 1
+            else:
+                lane.waiting.append((delivery, event))
+        for endpoint_id in wanted.rooms if wanted else got:
             lane = self._lanes[endpoint_id]
-            lane.asked = False
-            self._leased -= room - got[endpoint_id]
-            if got[endpoint_id] == room:
-                lane.is_due = True  # there may be more
+            self._lively.pop(lane, None)
+            self._lively[lane] = None
+            if wanted:
+                lane.asked = False
+                self._slots.leased -= wanted.rooms[endpoint_id] - got[endpoint_id]
+                lane.is_due |= got[endpoint_id] == wanted.rooms[endpoint_id]  # there may be more
             if lane.is_shut or self._stopping or not self._holds(lane.endpoint.shard, now):
                 self._return_waiting(lane)
             else:
                 self._enqueue(lane)
                 self._consider(lane)
+        while len(self._lively) > LIVELY_MAX:
+            del self._lively[next(iter(self._lively))]
+        if strays:
+            self._give_back(strays)
         self._pump()
+
+    def open_rooms(self, offered: int) -> list[tuple[Endpoint, int]] | None:
+        """Say what could be leased of endpoints that answer and have no work waiting for them.
+
+        None where there is no room for half a batch beside the `offered` batches under way, and
+        where there is older work to lease, unless hands would soon be empty.
+        """
+        now = time.monotonic()
+        much_is_older = len(self._turns) > len(self._lively) // 4
+        is_older = much_is_older or (self._turns and not self._slots.run_low)
+        if self._stopping or is_older or not self._slots.has_room(offered):
+            return None
+        # Which of them get something, and how much, is not known: so each is offered more than its
+        # share, or what is left of a batch would cost a statement of its own.
+        return [
+            (lane.endpoint, room + self._slots.share(self._lease.batch_max, lane))
+            for lane in self._lively
+            if lane.takes_new
+            and self._holds(lane.endpoint.shard, now)
+            and (room := self._room(lane, now)) > 0
+        ]
 
     def take_none(self, wanted: Wanted) -> None:
         """Note that leases could not be asked for."""
@@ -172,7 +186,7 @@ class Pace:
             lane = self._lanes[endpoint_id]
             lane.asked = False
             lane.is_due = True
-            self._leased -= room
+            self._slots.leased -= room
             self._consider(lane)
 
     def drop(self, shards: Iterable[int]) -> None:
@@ -244,9 +258,7 @@ class Pace:
         if now < lane.paused_until:
             self._look_again(lane, lane.paused_until - now)
             return 0
-        limit = self._limit(lane)
-        ahead = min(lane.ahead(limit), self._share(2 * self._lease.batch_max, lane))
-        room = limit + ahead - lane.in_flight - len(lane.waiting)
+        room = self._slots.room(lane)
         rate = lane.endpoint.rate_per_second
         if rate is not None and room > 0:
             coming = lane.tokens(now) + rate * RATE_AHEAD_SECONDS - len(lane.waiting)
@@ -254,15 +266,6 @@ class Pace:
                 self._look_again(lane, (1 - coming) / rate)
             room = min(room, int(coming))
         return room
-
-    def _limit(self, lane: Lane) -> int:
-        """Say how many POSTs of a lane may be under way."""
-        return lane.limit(self._share(self._slots, lane))
-
-    def _share(self, whole: int, lane: Lane) -> int:
-        """Give a lane's share of something: one for each that is busy, and one left over."""
-        others = self._busy_lanes - (lane.in_flight > 0)
-        return whole // (others + 2)
 
     def _consider(self, lane: Lane) -> None:
         """Put a lane among those to lease for, if it has work due and room for it."""
@@ -295,14 +298,14 @@ class Pace:
     def _next(self) -> tuple[Lane, Delivery, Event] | None:
         """Choose what starts now, and count it as under way."""
         now = time.monotonic()
-        while self._queue and self._in_flight < self._slots and not self._stopping:
+        while self._queue and self._slots.are_free and not self._stopping:
             if not self._may_start():
                 return None
             lane = self._queue.popleft()
             lane.queued = False
             if not lane.waiting:
                 continue
-            if lane.in_flight and lane.in_flight >= self._limit(lane):
+            if lane.in_flight and lane.in_flight >= self._slots.limit(lane):
                 # Whatever ends in this lane queues it again. Where that may take long, what waits
                 # goes back: it would keep others from leasing.
                 if not lane.is_quick:
@@ -317,13 +320,11 @@ class Pace:
             delivery, event = lane.waiting.popleft()
             self._enqueue(lane)
             if now > delivery.leased_at_monotonic + self._lease.margin_seconds / 2:
-                self._leased -= 1
+                self._slots.leased -= 1
                 self._give_back([delivery])  # its answer might come after the lease has ended
                 self._consider(lane)
                 continue
-            lane.start(now)
-            self._busy_lanes += lane.in_flight == 1
-            self._in_flight += 1
+            self._slots.start(lane, now)
             if not lane.waiting:
                 self._consider(lane)
             return lane, delivery, event
@@ -351,23 +352,21 @@ class Pace:
             raise
         finally:
             lane.learn(started_at, time.monotonic(), answered=answered)
-            lane.in_flight -= 1
-            self._busy_lanes -= lane.in_flight == 0
-            self._in_flight -= 1
-            self._leased -= 1
+            self._slots.end(lane)
             self._enqueue(lane)
             self._consider(lane)
-            if self._turns and self._leased_max - self._leased == self._lease.batch_max // 2:
+            if self._turns and self._slots.has_just_got_room:
                 self.on_room()
 
     def _return_waiting(self, lane: Lane) -> None:
         if lane.waiting:
-            self._leased -= len(lane.waiting)
+            self._slots.leased -= len(lane.waiting)
             self._give_back([delivery for delivery, _ in lane.waiting])
             lane.waiting.clear()
 
     def _forget(self, lane: Lane) -> None:
         self._cancel_alarms(lane)
+        self._lively.pop(lane, None)
         del self._lanes[lane.endpoint.id]
 
     @staticmethod

@@ -72,6 +72,18 @@ class Lane:
         return 0 < self.average_seconds < QUICK_SECONDS and self.standing is Standing.PROVEN
 
     @property
+    def takes_new(self) -> bool:
+        """Tell whether new work may be leased for it as soon as there is some.
+
+        Not where older work would be overtaken, and where its rate has to be counted.
+        """
+        return (
+            self.is_quick
+            and self.endpoint.rate_per_second is None
+            and not (self.is_due or self.ready or self.asked or self.is_shut)
+        )
+
+    @property
     def is_busy(self) -> bool:
         """Tell whether anything of it is on lease or being asked for."""
         return bool(self.in_flight or self.waiting or self.asked)

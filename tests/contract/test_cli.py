@@ -467,7 +467,7 @@ WAITING = """
         (shard, event_shard, endpoint_id, event_id, due_at, attempt, leased_until)
     values (aetherflow.shard_of($1), 0, $1, $2, now() - interval '5 minutes', """
 ROWS = {
-    "pending": WAITING + "0, null)",
+    "pending": WAITING + "0, '-infinity')",
     "leased": WAITING + "1, now() + interval '1 hour')",
     "dead": """
         insert into aetherflow.dead (shard, event_shard, endpoint_id, event_id, attempts, reason)

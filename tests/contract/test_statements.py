@@ -1,6 +1,7 @@
 """The statements: each file is what its head says, is used, and walks the index that it names."""
 
 import ast
+import asyncio
 import re
 from collections.abc import Iterator
 from importlib.resources import files
@@ -12,8 +13,19 @@ import orjson
 import pytest
 
 import aetherflow_hooks
-from aetherflow_hooks.db.database import connect_options
-from tests.conftest import settings_for
+from aetherflow_hooks.db.database import FLOW_OPTIONS, connect_options
+from aetherflow_hooks.dev.embedded import EmbeddedPostgres
+from tests.conftest import _database, settings_for
+from tests.contract.plans import (
+    WALKS,
+    detours,
+    explain,
+    fill_with_a_million,
+    pages_touched,
+    parts,
+    prepare,
+    wholes,
+)
 
 PACKAGE = Path(aetherflow_hooks.__file__).parent
 FILES = {
@@ -26,6 +38,7 @@ HOT = (
     "lease_deliveries",
     "return_deliveries",
     "return_doubtful",
+    "record_delivered",
     "record_attempts",
 )
 HEAD = re.compile(
@@ -179,38 +192,14 @@ select aetherflow.shard_of(md5(id)), '', id, id from aetherflow.events;
 """
 
 
-def parts(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Give a node of a plan and all below it."""
-    yield plan
-    for part in plan.get("Plans", ()):
-        yield from parts(part)
-
-
-async def explain(connection: Any, name: str) -> dict[str, Any]:
-    """Give the plan that a statement has whatever its values are."""
-    takes = head_of(FILES[name]).takes
-    types = f"({', '.join(takes)})" if takes else ""
-    nothing = f"({', '.join(['null'] * len(takes))})" if takes else ""
-    await connection.execute(f"prepare {name} {types} as {FILES[name]}")
-    text = await connection.fetchval(f"explain (format json) execute {name} {nothing}")
-    plan: dict[str, Any] = orjson.loads(text)[0]["Plan"]
-    return plan
-
-
 async def test_case_81_statements_walk_the_indexes_that_they_name(dsn: str) -> None:
-    options = connect_options(settings_for(dsn).database)  # as the engine connects
+    options = connect_options(settings_for(dsn).database, FLOW_OPTIONS)  # as the engine connects
     connection = await asyncpg.connect(dsn, **options)
     await connection.execute(FILL)
     await connection.execute("analyze")
     await connection.execute("set plan_cache_mode = force_generic_plan")
     waiting = await connection.fetchval("select count(*) from aetherflow.deliveries")
-    wholes = dict(
-        await connection.fetch(
-            "select part.relname, whole.relname from pg_inherits i"
-            " join pg_class part on part.oid = i.inhrelid"
-            " join pg_class whole on whole.oid = i.inhparent and whole.relkind = 'I'"
-        )
-    )
+    whole = await wholes(connection)
     named = {name: set(head_of(text).walks) for name, text in FILES.items() if "-- walks" in text}
     plans = {name: list(parts(await explain(connection, name))) for name in named}
     await connection.close()
@@ -218,7 +207,7 @@ async def test_case_81_statements_walk_the_indexes_that_they_name(dsn: str) -> N
     missing = {}
     for name, plan in plans.items():
         walked = {part["Index Name"] for part in plan if "Index Name" in part}
-        missing[name] = named[name] - {wholes.get(index, index) for index in walked}
+        missing[name] = named[name] - {whole.get(index, index) for index in walked}
     assert missing == {name: set() for name in named}
     for name in ("lease_deliveries", "find_events", "record_attempts"):
         scanned = [part["Relation Name"] for part in plans[name] if part["Node Type"] == "Seq Scan"]
@@ -235,3 +224,78 @@ def sorts_of_what_waits(plan: list[dict[str, Any]]) -> list[str]:
         if part["Node Type"] in {"Sort", "Incremental Sort"}
         and any(below.get("Relation Name") in {"deliveries", "outbox"} for below in parts(part))
     ]
+
+
+@pytest.fixture(scope="module")
+def full_dsn(server: EmbeddedPostgres) -> Iterator[str]:
+    """A migrated database with a million deliveries, which Postgres has counted."""
+    database = _database(server, "template_hooks")
+
+    async def make() -> str:
+        dsn = await database.__aenter__()
+        connection = await asyncpg.connect(dsn)
+        await fill_with_a_million(connection)
+        waiting = await connection.fetchval("select count(*) from aetherflow.deliveries")
+        await connection.close()
+        assert waiting == 1_000_000
+        return dsn
+
+    yield asyncio.run(make())
+    asyncio.run(database.__aexit__())
+
+
+async def connect_as_the_flow(dsn: str) -> Any:
+    return await asyncpg.connect(dsn, **connect_options(settings_for(dsn).database, FLOW_OPTIONS))
+
+
+@pytest.mark.parametrize("name", sorted(WALKS))
+async def test_a_statement_goes_straight_to_its_rows_in_a_million(full_dsn: str, name: str) -> None:
+    connection = await connect_as_the_flow(full_dsn)
+    found = await detours(connection, name)
+    await connection.close()
+    assert found == set()
+
+
+# What a statement is run for, as it stands in EXECUTE's parentheses; its rows; and how many pages
+# it may touch for each, which is twice what it does. To walk an endpoint's backlog takes more.
+PAGES_MAX = [
+    (
+        "lease_deliveries",
+        """select format('3, %L, %L, 30, 20, 7', array_agg(id), array_agg(5))
+           from (select id from aetherflow.endpoints where shard = 3 and state = 'active'
+                 order by id limit 100) e""",
+        500,
+        12,
+    ),
+    (
+        "record_delivered",
+        """select format('3, %L, %L, %L, %L, %L, %L, %L', array_agg(endpoint_id),
+                         array_agg(event_id), array_agg(lease_token), array_agg(attempt),
+                         array_agg(200), array_agg(now()), array_agg(5))
+           from (select * from aetherflow.deliveries where shard = 3 and lease_token = 1
+                 order by md5(event_id) limit 500) d""",
+        500,
+        25,
+    ),
+    ("find_deliveries", "select '3'", 600, 27),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "rows", "pages_max"), PAGES_MAX)
+async def test_a_statement_touches_few_pages_for_each_row(
+    full_dsn: str, name: str, values: str, rows: int, pages_max: int
+) -> None:
+    connection = await connect_as_the_flow(full_dsn)
+    call = await connection.fetchval(values)
+    await prepare(connection, name)
+    transaction = connection.transaction()
+    await transaction.start()
+    text = await connection.fetchval(
+        f"explain (analyze, buffers, format json) execute {name}({call})"
+    )
+    await transaction.rollback()
+    await connection.close()
+    plan = orjson.loads(text)[0]["Plan"]
+    done = [part for part in parts(plan) if part.get("Operation") in {"Update", "Delete"}] or [plan]
+    assert [part["Actual Rows"] for part in done] == [rows]
+    assert pages_touched(plan) <= rows * pages_max

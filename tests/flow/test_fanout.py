@@ -1,21 +1,30 @@
 """Fanout alone: turns of it, on a database without an engine."""
 
 import asyncio
+from collections.abc import Sequence
+
+import orjson
+import pytest
 
 from aetherflow_hooks.config import FanoutSettings
-from aetherflow_hooks.flow.fanout import Fanout
+from aetherflow_hooks.db import Row
+from aetherflow_hooks.flow.fanout import Fanout, Hands
+from aetherflow_hooks.model import Offer
 from tests.conftest import World
 
 ALL = range(16)
 
 
-def fanout(world: World, made: list[tuple[int, str]], **settings: float) -> Fanout:
+def fanout(
+    world: World, made: list[tuple[int, str]], hands: Hands | None = None, **settings: float
+) -> Fanout:
     return Fanout(
         world.database,
         FanoutSettings.model_validate(settings),
         engine_id="eng_test",
         shards=lambda: ALL,
         hand_on=made.extend,
+        hands=hands,
     )
 
 
@@ -71,3 +80,79 @@ async def test_two_at_once_make_each_delivery_once(world: World) -> None:
     await asyncio.gather(*(work(stage) for stage in stages))
     assert await world.value("select count(*) from aetherflow.outbox") == 0
     assert await world.value("select count(*) from aetherflow.deliveries") == 500
+
+
+class Taker:
+    """Hands that have room for some endpoints."""
+
+    def __init__(self, *rooms: tuple[str, int]) -> None:
+        self.rooms = orjson.dumps({name: [room, 30.0] for name, room in rooms}).decode()
+        self.taken: list[Row] = []
+        self.doubted: list[Offer] = []
+
+    def offer(self) -> Offer:
+        return Offer(77, self.rooms, [])
+
+    def adopt(self, offer: Offer, event_shard: int, rows: Sequence[Row], asked_at: float) -> None:
+        assert offer.token == 77
+        assert all(row["event_id"][-3:] for row in rows)
+        assert event_shard in ALL
+        assert asked_at > 0
+        self.taken += rows
+
+    def doubt(self, offer: Offer) -> None:
+        self.doubted.append(offer)
+
+
+async def test_what_there_is_room_for_is_leased_at_once(world: World) -> None:
+    first, second, changed = [await world.endpoint(f"/{place}") for place in range(3)]
+    await world.connection.execute(
+        "update aetherflow.endpoints set version = 2 where id = $1", changed["id"]
+    )
+    await world.value("select count(aetherflow.emit('a', '{}')) from generate_series(1, 40)")
+    hands = Taker((f"{first['id']}/1", 1), (f"{second['id']}/1", 1_000), (f"{changed['id']}/1", 9))
+    made: list[tuple[int, str]] = []
+    stage = fanout(world, made, hands)
+    while await stage.turn() == 0:
+        pass
+    leased = await world.rows(
+        "select endpoint_id, count(*) from aetherflow.deliveries where lease_token = 77 and "
+        "attempt = 1 and leased_until between now() + interval '25 s' and now() + interval '30 s' "
+        "group by endpoint_id"
+    )
+    counts = dict(map(tuple, leased))
+    shards = await world.value("select count(distinct shard) from aetherflow.events")
+    assert counts == {first["id"]: shards, second["id"]: 40}  # one of each statement; all
+    assert len(hands.taken) == 40 + shards
+    told = {endpoint_id for _, endpoint_id in made}
+    assert changed["id"] in told  # our copy of it is not right any more
+    assert second["id"] not in told
+    rest = await world.value(
+        "select count(*) from aetherflow.deliveries where lease_token = 0 and attempt = 0 "
+        "and leased_until = '-infinity'"
+    )
+    assert rest == 120 - 40 - shards
+
+
+async def test_what_has_expired_or_is_paused_is_not_leased_at_once(world: World) -> None:
+    paused = await world.endpoint("/paused", events=["a"])
+    await world.connection.execute("update aetherflow.endpoints set state = 'paused'")
+    expired = await world.endpoint("/expired", events=["b"])
+    await world.emit("a")
+    await world.value("select aetherflow.emit('b', '{}', expires_at => now() + interval '1 s')")
+    await world.connection.execute("update aetherflow.outbox set expires_at = now()")
+    hands = Taker((f"{paused['id']}/1", 9), (f"{expired['id']}/1", 9))
+    made: list[tuple[int, str]] = []
+    assert await fanout(world, made, hands).turn() == 0
+    assert hands.taken == []
+    assert {endpoint_id for _, endpoint_id in made} == {paused["id"], expired["id"]}
+
+
+async def test_a_statement_that_failed_leaves_a_doubt(world: World) -> None:
+    await world.emit()
+    hands = Taker()
+    stage = fanout(world, [], hands)
+    await world.connection.execute("alter table aetherflow.subscriptions rename to elsewhere")
+    with pytest.raises(Exception, match="subscriptions"):
+        await stage.turn()
+    assert len(hands.doubted) == 1

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import orjson
 import pytest
 
 from aetherflow_hooks.config import Settings
@@ -17,6 +18,7 @@ class Holder:
 
     def __init__(self, world: World, settings: Settings | None = None) -> None:
         self.wanted: Wanted | None = None
+        self.open: list[tuple[Endpoint, int]] | None = None
         self.endpoints: dict[str, Endpoint] = {}
         self.leased: list[Leased] = []
         self.back: list[Wanted] = []
@@ -24,6 +26,7 @@ class Holder:
             world.database,
             settings or world.settings(),
             wanted=lambda: self.wanted,
+            open_rooms=lambda _: self.open,
             known=self.endpoints.get,
             hand_on=self.leased.append,
             hand_back=self.back.append,
@@ -45,7 +48,7 @@ async def deliveries(world: World, count: int) -> str:
         count,
     )
     for shard in range(16):
-        await world.database.rows("fanout_events", shard, 1000, 1000)
+        await world.database.rows("fanout_events", shard, 1000, 1000, "{}", 0)
     return str(endpoint["id"])
 
 
@@ -193,3 +196,56 @@ async def test_what_cannot_be_read_is_given_back_and_costs_no_attempt(
     monkeypatch.undo()
     work = (await holder.take(2, endpoint_id)).work
     assert [delivery.attempt for delivery, _ in work] == [1, 1]
+
+
+async def test_what_fan_out_has_leased_is_handed_on_with_its_events(world: World) -> None:
+    holder = Holder(world)
+    endpoint_id = await deliveries(world, 3)
+    leased = await holder.take(1, endpoint_id)  # to know the endpoint
+    holder.endpoints.update(leased.endpoints)
+    holder.open = [(leased.endpoints[endpoint_id], 5)]
+    offer = holder.lease.offer()
+    assert offer is not None
+    assert orjson.loads(offer.rooms) == {f"{endpoint_id}/1": [5, 30.0]}
+    other = holder.lease.offer()
+    assert other is not None
+    assert other.token != offer.token
+    await world.emit("a.b", '{"n": 4}')
+    (shard,) = await world.connection.fetchrow("select shard from aetherflow.outbox")
+    rows = await world.database.rows("fanout_events", shard, 9, 9, offer.rooms, offer.token)
+    holder.lease.adopt(offer, shard, rows, asked_at=1.0)
+    assert holder.lease.is_in_doubt  # until it is handed on
+    assert await holder.lease.turn() == 0
+    assert not holder.lease.is_in_doubt
+    ((delivery, event),) = holder.leased[-1].work
+    assert holder.leased[-1].wanted is None
+    assert (delivery.endpoint_id, delivery.attempt, delivery.token) == (endpoint_id, 1, offer.token)
+    assert event is not None
+    assert event.id == delivery.event_id == rows[0]["event_id"]
+    assert b'"data":{"n": 4}' in event.body
+
+
+async def test_leases_of_a_fan_out_in_doubt_are_ended(world: World) -> None:
+    """The connection may be lost when the statement is done, and before we learn of it."""
+    holder = Holder(world)
+    endpoint_id = await deliveries(world, 1)
+    leased = await holder.take(1, endpoint_id)
+    holder.open = [(leased.endpoints[endpoint_id], 5)]
+    offer = holder.lease.offer()
+    assert offer is not None
+    await world.emit("a.b", '{"n": 4}')
+    (shard,) = await world.connection.fetchrow("select shard from aetherflow.outbox")
+    await world.database.rows("fanout_events", shard, 9, 9, offer.rooms, offer.token)
+    holder.lease.doubt(offer)
+    assert holder.lease.is_in_doubt
+    holder.wanted = None
+    await holder.lease.turn()
+    assert not holder.lease.is_in_doubt
+    mine = "select count(*) from aetherflow.deliveries where lease_token = $1"
+    assert await world.value(mine, offer.token) == 0
+    free = "select count(*) from aetherflow.deliveries where lease_token = 0 and attempt = 0"
+    assert await world.value(free) == 1
+
+
+async def test_nothing_is_offered_where_nothing_has_room(world: World) -> None:
+    assert Holder(world).lease.offer() is None

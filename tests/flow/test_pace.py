@@ -203,6 +203,50 @@ async def test_nothing_starts_while_results_have_no_room() -> None:
     await bench.pace.drain(0)
 
 
+async def test_room_is_offered_to_endpoints_that_answer_and_have_nothing_older() -> None:
+    bench = Bench()
+    quick = [endpoint(f"quick_{number}") for number in range(8)]
+    limited, late = endpoint("limited", rate_per_second=9.0), endpoint("late")
+    for some in (*quick, limited, late):
+        bench.pace.due(some)
+    assert bench.pace.open_rooms(0) is None  # they have older work
+    bench.lease_all(plenty=1)
+    assert bench.pace.open_rooms(0) == []  # nobody knows yet that they answer
+    await bench.answer_all()
+    bench.lease_all(plenty=0)
+    bench.pace.due(late)  # it has work, which must not be overtaken
+    rooms = bench.pace.open_rooms(0)
+    assert rooms is not None
+    assert [offered for offered, _ in rooms] == quick
+    assert min(room for _, room in rooms) > 0
+    assert bench.pace.open_rooms(2) is None  # what is offered already may all be taken
+    bench.held.clear()
+    assert not bench.pace.open_rooms(0)
+    await bench.pace.drain(0)
+
+
+async def test_what_fan_out_has_leased_is_sent_or_given_back() -> None:
+    bench = Bench()
+    bench.pace.due(endpoint("a"))
+    bench.pace.due(endpoint("b"))
+    bench.lease_all(plenty=1)
+    await bench.answer_all()
+    bench.lease_all(plenty=0)
+    wanted = Wanted(0, {"a": 2, "b": 1, "gone": 1})
+    work = [
+        (delivery(wanted, name, number), Event(f"evt_{number:024x}", "a", b"{}"))
+        for number, name in enumerate(["a", "a", "b", "gone"])
+    ]
+    bench.pace.shut("b")
+    bench.pace.take(Leased(None, list(work), {}))
+    assert bench.pace.leased == 2
+    assert {it.endpoint_id for it in bench.back} == {"b", "gone"}
+    assert await bench.answer_all() == 2
+    assert bench.pace.leased == 0
+    assert bench.pace.wanted() is None  # nothing says that there is more
+    await bench.pace.drain(0)
+
+
 async def test_a_shard_that_is_let_go_gives_back_what_waits_and_starts_nothing() -> None:
     bench = Bench(full=True)
     bench.pace.due(endpoint("a", shard=3))

@@ -140,8 +140,9 @@ async def test_fan_out_is_all_or_nothing(world: World) -> None:
         "alter table aetherflow.deliveries add constraint no_way check (false)"
     )
     shard = await world.value("select shard from aetherflow.outbox")
+    statement = statements("aetherflow")["fanout_events"]
     with pytest.raises(asyncpg.CheckViolationError):
-        await world.connection.fetch(statements("aetherflow")["fanout_events"], shard, 10, 10)
+        await world.connection.fetch(statement, shard, 10, 10, "{}", 0)
     assert await world.value("select count(*) from aetherflow.outbox") == 1
     await world.connection.execute("alter table aetherflow.deliveries drop constraint no_way")
     async with world.engine():

@@ -2,14 +2,20 @@
 --   $1 shard smallint
 --   $2 batch_max bigint
 --   $3 endpoints_max bigint
--- returns events, shard, endpoint_id
+--   $4 rooms jsonb
+--   $5 token bigint
+-- returns events, shard, endpoint_id, event_id, leased_at
 -- walks outbox_pkey, subscriptions_pkey, endpoints_pkey
 --
--- One row per endpoint that has new work, and at least one, with the number of events taken.
--- Who wants a type is looked up once for all events of that type. Those that more than
--- endpoints_max endpoints want go back into the outbox, to go on behind the last. Two engines at one
--- shard do each event once: the second waits for the first to delete it, and then does not find
--- it. Locking first, to skip what is locked, would cost a log record each.
+-- One row per new delivery that is on lease at once, and one without an event per endpoint that has
+-- other new work, and at least one, with the number of events taken. On lease are, under the token,
+-- as many of an endpoint's as $4 says: a JSON object of "endpoint/version": [room, lease seconds],
+-- which holds no endpoint that has older work. Who wants a type is looked up once for all events of
+-- that type. Those that more than endpoints_max endpoints want go back into the outbox, to go on
+-- behind the last. Two engines at one shard do each event once: the second waits for the first to
+-- delete it, and then does not find it. Locking first, to skip what is locked, would cost a log
+-- record each. Rows are compared whole, and endpoints looked up by `between`, since Postgres would
+-- walk another index where it believes a table to be empty.
 with due as materialized (
     select o.ctid as row_at from aetherflow.outbox o
     where o.shard = $1 and o.due_at <= now()
@@ -26,25 +32,35 @@ with due as materialized (
     from picked p
     group by p.tenant, p.type, p.after_endpoint
 ), reached as materialized (
-    select a.*, wanting.shards, wanting.endpoint_ids, wanting.first_event_ids
+    select a.*, wanting.shards, wanting.endpoint_ids, wanting.first_event_ids, wanting.rooms, wanting.lease_seconds
     from alike a
     cross join lateral (
         select array_agg(w.shard) as shards, array_agg(w.endpoint_id) as endpoint_ids,
                -- earlier ones are not sent by themselves
-               array_agg(aetherflow.event_id_at(w.created_at)) as first_event_ids
+               array_agg(aetherflow.event_id_at(w.created_at)) as first_event_ids,
+               array_agg(coalesce((w.room -> 0)::integer, 0)) as rooms,
+               array_agg((w.room -> 1)::double precision) as lease_seconds
         from (
             -- an endpoint may choose a type by several patterns
-            select chosen.endpoint_id, chosen.shard, min(chosen.created_at) as created_at
+            select chosen.endpoint_id, chosen.shard, min(chosen.created_at) as created_at,
+                   case when chosen.state = 'active'
+                        then $4::jsonb -> (chosen.endpoint_id || '/' || chosen.version) end as room
             from aetherflow.patterns_of(a.type) as known (pattern)
             cross join lateral (
-                select s.endpoint_id, e.shard, s.created_at
+                select s.endpoint_id, e.shard, e.state, e.version, s.created_at
                 from aetherflow.subscriptions s
-                join aetherflow.endpoints e on e.id = s.endpoint_id and e.state in ('active', 'paused')
-                where s.tenant = a.tenant and s.pattern = known.pattern and s.endpoint_id > a.after_endpoint
+                cross join lateral (
+                    select e.shard, e.state, e.version from aetherflow.endpoints e
+                    where e.id between s.endpoint_id and s.endpoint_id and e.state in ('active', 'paused')
+                    order by e.id
+                    limit 1
+                ) e
+                where s.tenant = a.tenant and s.pattern = known.pattern
+                  and (s.tenant, s.pattern, s.endpoint_id) > (a.tenant, known.pattern, a.after_endpoint)
                 order by s.endpoint_id
                 limit $3
             ) chosen
-            group by chosen.endpoint_id, chosen.shard
+            group by chosen.endpoint_id, chosen.shard, chosen.state, chosen.version
             order by chosen.endpoint_id
             limit $3
         ) w
@@ -56,16 +72,29 @@ with due as materialized (
     cross join lateral unnest(r.event_ids, r.due_ats, r.expires_ats) as e (event_id, due_at, expires_at)
     where cardinality(r.endpoint_ids) >= $3
 ), made as (
-    insert into aetherflow.deliveries (shard, event_shard, endpoint_id, event_id, due_at, expires_at)
-    select w.shard, $1, w.endpoint_id, e.event_id, e.due_at, e.expires_at
-    from reached r
-    cross join lateral unnest(r.shards, r.endpoint_ids, r.first_event_ids) as w (shard, endpoint_id, first_event_id)
-    cross join lateral unnest(r.event_ids, r.due_ats, r.expires_ats) as e (event_id, due_at, expires_at)
-    where e.event_id >= w.first_event_id
-    order by w.shard, w.endpoint_id, e.event_id
+    insert into aetherflow.deliveries (shard, event_shard, endpoint_id, event_id, due_at, expires_at,
+                                       leased_until, lease_token, attempt)
+    select n.shard, $1, n.endpoint_id, n.event_id, n.due_at, n.expires_at,
+           case when n.leased then now() + make_interval(secs => n.lease_seconds) else '-infinity' end,
+           case when n.leased then $5::bigint else 0 end, n.leased::integer
+    from (
+        select w.shard, w.endpoint_id, w.lease_seconds, e.event_id, e.due_at, e.expires_at,
+               e.place <= w.room and (e.expires_at is null or e.expires_at > now()) as leased
+        from reached r
+        cross join lateral unnest(r.shards, r.endpoint_ids, r.first_event_ids, r.rooms, r.lease_seconds)
+            as w (shard, endpoint_id, first_event_id, room, lease_seconds)
+        cross join lateral unnest(r.event_ids, r.due_ats, r.expires_ats) with ordinality
+            as e (event_id, due_at, expires_at, place)
+        where e.event_id >= w.first_event_id
+    ) n
+    order by n.shard, n.endpoint_id, n.event_id
     on conflict do nothing
-    returning shard, endpoint_id
+    returning shard, endpoint_id, event_id, lease_token
 )
-select taken.events, new.shard, new.endpoint_id
+select taken.events, new.shard, new.endpoint_id, new.event_id, now() as leased_at
 from (select count(*)::integer as events from picked) taken
-left join (select distinct m.shard, m.endpoint_id from made m) new on true
+left join (
+    select m.shard, m.endpoint_id, m.event_id from made m where m.lease_token <> 0
+    union all
+    (select distinct m.shard, m.endpoint_id, null from made m where m.lease_token = 0)
+) new on true

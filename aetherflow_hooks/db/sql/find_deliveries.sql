@@ -23,7 +23,12 @@ with recursive waiting as (
 )
 select w.endpoint_id, e.version, extract(epoch from first.due_at - now())::double precision as due_in_seconds
 from waiting w
-join aetherflow.endpoints e on e.id = w.endpoint_id and e.state = 'active'
+cross join lateral (
+    select e.version from aetherflow.endpoints e
+    where e.id between w.endpoint_id and w.endpoint_id and e.state = 'active'
+    order by e.id
+    limit 1
+) e
 cross join lateral (
     select d.due_at from aetherflow.deliveries d
     where d.shard = $1 and d.endpoint_id = w.endpoint_id

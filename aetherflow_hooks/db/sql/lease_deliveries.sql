@@ -11,12 +11,18 @@
 -- The endpoint's state is read here, so that nothing is sent to one that has just been paused,
 -- disabled or deleted; its version tells whether our copy of it is still right. A lease outlives
 -- the endpoint's own timeout, or else $4, by a margin. What is due is locked, so its place (ctid)
--- holds and is the cheapest way back to it.
+-- holds and is the cheapest way back to it. The order, the limits and `between` leave Postgres no
+-- other way than the index, whatever it believes of the tables.
 with wanted as materialized (
     select w.endpoint_id, w.room, e.version,
            make_interval(secs => coalesce(e.timeout_seconds, $4::double precision) + $5::double precision) as lease
     from unnest($2::text[], $3::integer[]) as w (endpoint_id, room)
-    join aetherflow.endpoints e on e.id = w.endpoint_id and e.state = 'active'
+    cross join lateral (
+        select e.version, e.timeout_seconds from aetherflow.endpoints e
+        where e.id between w.endpoint_id and w.endpoint_id and e.state = 'active'
+        order by e.id
+        limit 1
+    ) e
 ), due as materialized (
     select w.lease, w.version, d.row_at
     from wanted w
@@ -28,6 +34,7 @@ with wanted as materialized (
         limit w.room
         for update skip locked
     ) d
+    limit (select sum(w.room) from unnest($3::integer[]) as w (room))
 )
 update aetherflow.deliveries d
 set leased_until = now() + due.lease, lease_token = $6, attempt = d.attempt + 1

@@ -6,19 +6,24 @@
 -- endpoints it may trust; null: there was none.
 select e.id, e.tenant, e.shard, e.version, e.url, e.rate_per_second, e.burst, e.max_in_flight, e.timeout_seconds,
        e.retry_schedule_seconds, s.secrets, s.secrets_end_in_seconds, last.outcome = 'answered' as has_answered
-from aetherflow.endpoints e
-join lateral (
+from unnest($1::text[]) as k (id)
+cross join lateral (
+    select e.* from aetherflow.endpoints e
+    where e.id between k.id and k.id and e.state <> 'deleted'
+    order by e.id
+    limit 1
+) e
+cross join lateral (
     select array_agg(k.secret order by k.made_at desc) as secrets,
            -- an endless one gives null: infinity has no distance from now
            array_agg(case when isfinite(k.ends_at) then extract(epoch from k.ends_at - now())::double precision end
                      order by k.made_at desc) as secrets_end_in_seconds
     from aetherflow.secrets k
     where k.endpoint_id = e.id and k.ends_at > now()
-) s on true
+) s
 left join lateral (
     select a.outcome from aetherflow.attempts a
     where a.shard = e.shard and a.endpoint_id = e.id and a.started_at > now() - interval '1 day'
     order by a.started_at desc
     limit 1
 ) last on true
-where e.id = any ($1) and e.state <> 'deleted'

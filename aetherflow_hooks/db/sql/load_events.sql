@@ -5,4 +5,6 @@
 -- walks events_pkey
 select e.id, e.type, e.data, floor(extract(epoch from e.emitted_at))::bigint as emitted_unix_seconds
 from unnest($1::smallint[], $2::text[]) as k (shard, id)
-join aetherflow.events e on e.shard = k.shard and e.id = k.id
+cross join lateral (
+    select e.* from aetherflow.events e where e.shard = k.shard and e.id = k.id limit 1
+) e

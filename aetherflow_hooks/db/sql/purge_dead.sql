@@ -5,14 +5,14 @@
 -- returns deliveries
 -- walks dead_died
 with old as materialized (
-    select d.endpoint_id, d.event_id from aetherflow.dead d
+    select d.ctid as row_at from aetherflow.dead d
     where d.shard = $1 and d.died_at < now() - make_interval(days => $2)
     order by d.died_at
     limit $3
 ), gone as (
     delete from aetherflow.dead d
     using old
-    where d.shard = $1 and d.endpoint_id = old.endpoint_id and d.event_id = old.event_id
+    where d.shard = $1 and d.ctid = old.row_at and d.died_at < now() - make_interval(days => $2)
     returning d.event_id
 )
 select count(*)::integer as deliveries from gone

@@ -4,7 +4,7 @@
 -- returns deliveries
 -- walks deliveries_pkey
 with deleted as materialized (
-    select e.id from aetherflow.endpoints e where e.shard = $1 and e.state = 'deleted'
+    select e.ctid as row_at, e.id from aetherflow.endpoints e where e.shard = $1 and e.state = 'deleted'
 ), rows as materialized (
     select d.row_at
     from deleted e
@@ -25,9 +25,13 @@ with deleted as materialized (
     -- only one that had nothing waiting when we began; a fan-out that had seen it alive may still add a row
     delete from aetherflow.endpoints e
     using deleted
-    where e.id = deleted.id and e.updated_at < now() - interval '1 minute'
-      and not exists (
-          select from aetherflow.deliveries d where d.shard = $1 and d.endpoint_id = e.id
-      )
+    where e.ctid = deleted.row_at and e.updated_at < now() - interval '1 minute'
+      -- asked so, it is looked for by its key; as `not exists` it might be joined to the whole shard
+      and (
+          select d.event_id from aetherflow.deliveries d
+          where d.shard = $1 and d.endpoint_id = deleted.id
+          order by d.event_id
+          limit 1
+      ) is null
 )
 select count(*)::integer as deliveries from gone

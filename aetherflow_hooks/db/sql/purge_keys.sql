@@ -5,14 +5,14 @@
 -- returns keys
 -- walks idempotency_keys_event
 with old as materialized (
-    select k.tenant, k.key from aetherflow.idempotency_keys k
+    select k.ctid as row_at from aetherflow.idempotency_keys k
     where k.shard = $1 and k.event_id < aetherflow.event_id_at(now() - make_interval(days => $2))
     order by k.event_id
     limit $3
 ), gone as (
     delete from aetherflow.idempotency_keys k
     using old
-    where k.shard = $1 and k.tenant = old.tenant and k.key = old.key
+    where k.shard = $1 and k.ctid = old.row_at
     returning k.key
 )
 select count(*)::integer as keys from gone

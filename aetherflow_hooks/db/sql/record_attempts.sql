@@ -95,8 +95,19 @@ with results as materialized (
     update aetherflow.endpoints e
     set state = 'disabled', state_reason = 'it answered 410 Gone', version = e.version + 1,
         updated_at = clock_timestamp()
-    from (select distinct s.endpoint_id from settled s where s.reason = 'gone') gone
-    where e.id = gone.endpoint_id and e.state in ('active', 'paused')
+    from (
+        select one.row_at
+        from (select distinct s.endpoint_id from settled s where s.reason = 'gone') gone
+        cross join lateral (
+            select e.ctid as row_at from aetherflow.endpoints e
+            where e.id between gone.endpoint_id and gone.endpoint_id and e.state in ('active', 'paused')
+            order by e.id
+            limit 1
+            for update
+        ) one
+        limit cardinality($2)
+    ) gone
+    where e.ctid = gone.row_at and e.state in ('active', 'paused')
     returning e.id, e.tenant, e.state_reason
 )
 select 'late' as kind, l.endpoint_id from logged l where l.verdict = 'late'
