@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Collection, Generator
 from datetime import timedelta
+from itertools import islice
 from typing import Self
 
 from aetherflow_hooks.config import Settings, load
@@ -51,6 +52,8 @@ LEASE_LOOPS = 2  # while one waits for the database, another shard is asked
 RECORD_LOOPS = 2
 DEFECT_PAUSE_SECONDS = 1.0
 WAKE_OTHERS_SECONDS = 0.02  # at most one notification to other engines in this time
+STRANGERS_MAX = 500  # endpoints that are read at once, and that wait for their first lease
+STRANGERS_SECONDS = 0.05
 STOP_SECONDS = 10.0  # beyond the grace, for the database to take what is left
 
 
@@ -84,6 +87,7 @@ class Engine:
             self._database,
             settings,
             wanted=self._pace.wanted,
+            may_wait=self._pace.may_wait,
             open_rooms=self._pace.open_rooms,
             known=self._pace.known,
             hand_on=self._leased,
@@ -329,11 +333,8 @@ class Engine:
             self._searched_at = time.monotonic()
             self._pace.forget_idle()
             self._to_search |= set(self._shards.held())
-        strangers, self._strangers = self._strangers, set()
         try:
-            if strangers:
-                for endpoint in (await self._lease.load(strangers)).values():
-                    self._pace.due(endpoint)
+            await self._get_to_know()
             while self._to_search:
                 shard = self._to_search.pop()
                 if not self._shards.holds(shard, time.monotonic()):
@@ -341,10 +342,19 @@ class Engine:
                 for found in await self._lease.find(shard):
                     self._pace.due(found.endpoint, found.due_in_seconds)
         except DatabaseUnavailable:
-            self._strangers |= strangers
             self._to_search |= set(self._shards.held())
             raise
+        if self._strangers:
+            return STRANGERS_SECONDS
         return max(0.0, self._searched_at + every_seconds - time.monotonic())
+
+    async def _get_to_know(self) -> None:
+        """Read endpoints that have work and are not known yet, as fast as they can be served."""
+        while self._strangers and self._pace.asking < STRANGERS_MAX:
+            some = set(islice(self._strangers, STRANGERS_MAX))
+            for endpoint in (await self._lease.load(some)).values():
+                self._pace.due(endpoint)
+            self._strangers -= some
 
     async def _wake_others_turn(self) -> float:
         """Tell other engines of work that our fan-out made for them, not too often."""

@@ -33,10 +33,10 @@ class Hands(Protocol):
     """Who sends what fan-out leases."""
 
     def offer(self) -> Offer | None:
-        """Say what there is room for; None: for nothing at all at the moment."""
+        """Say what there is room for; None: ask again in a moment."""
 
     def adopt(self, offer: Offer, event_shard: int, rows: Sequence[Row], asked_at: float) -> None:
-        """Take over what was leased: rows of shard, endpoint_id, event_id, leased_at."""
+        """Take over what was leased: rows of `fanout_events` that name an event."""
 
     def doubt(self, offer: Offer) -> None:
         """Note that something may have been leased without our knowing."""
@@ -69,18 +69,21 @@ class Fanout:
         self._hold_until = 0.0
         self._batch = min(FIRST_BATCH, settings.batch_max)
         self._last_shard = -1
-        self._active_at = time.monotonic()
+        self._active_at = self._looked_at = self._next_at = time.monotonic()
         self._asleep = False
         self._pause_seconds = settings.poll_seconds
         self.wake = asyncio.Event()
 
     async def turn(self) -> float:
         """Fan out one batch of each shard that has any; tell when to come again, in seconds."""
+        # What comes one by one is gathered for a moment, once there was some.
+        await asyncio.sleep(max(0.0, self._next_at - time.monotonic()))
         events, next_due_seconds = await self._fan_out_due()
         now = time.monotonic()
         settings = self._settings
         if events:
             self._active_at = now
+            self._next_at = self._looked_at + self._settings.poll_seconds
             if self._asleep:
                 await self._say(asleep=False)
             return 0.0
@@ -98,6 +101,7 @@ class Fanout:
     async def _fan_out_due(self) -> tuple[int, float]:
         """Give the number of events taken, and the seconds until the next one is due."""
         taken, next_due_seconds = 0, float("inf")
+        self._looked_at = time.monotonic()
         found = await self._database.rows("find_events", sorted(self._shards()))
         # Where the last turn broke off, this one goes on: no shard keeps the others waiting.
         due: deque[int] = deque()
@@ -130,8 +134,29 @@ class Fanout:
         """
         offer = await self._offer()
         began = time.monotonic()
+        rows = await self._run(shard, offer)
+        took_seconds = time.monotonic() - began
+        events: int = rows[0]["events"]
+        if took_seconds > SLOW_SECONDS:
+            self._batch = max(1, self._batch // 2)
+        elif took_seconds < QUICK_SECONDS and events == self._batch:
+            self._batch = min(self._batch * 2, self._settings.batch_max)
+        leased, made = [], []
+        for row in rows:
+            if row["event_id"]:
+                leased.append(row)
+            elif row["endpoint_id"]:
+                made.append((row["shard"], row["endpoint_id"]))
+        if self._hands and offer:
+            self._hands.adopt(offer, shard, leased, began)
+        if made:
+            self._hand_on(made)
+        log.debug(LogEvent.FANOUT_DONE, shard=shard, events=events, endpoints=len(made))
+        return events
+
+    async def _run(self, shard: int, offer: Offer | None) -> Sequence[Row]:
         try:
-            rows = await self._database.rows(
+            return await self._database.rows(
                 "fanout_events",
                 shard,
                 self._batch,
@@ -145,30 +170,6 @@ class Fanout:
             if self._hands and offer:
                 self._hands.doubt(offer)
             raise
-        took_seconds = time.monotonic() - began
-        events: int = rows[0]["events"]
-        if took_seconds > SLOW_SECONDS:
-            self._batch = max(1, self._batch // 2)
-        elif took_seconds < QUICK_SECONDS and events == self._batch:
-            self._batch = min(self._batch * 2, self._settings.batch_max)
-        leased = [row for row in rows if row["event_id"]]
-        if self._hands and offer:
-            self._hands.adopt(offer, shard, leased, began)
-        made = [
-            (row["shard"], row["endpoint_id"])
-            for row in rows
-            if row["endpoint_id"] and not row["event_id"]
-        ]
-        if made:
-            self._hand_on(made)
-        log.debug(
-            LogEvent.FANOUT_DONE,
-            shard=shard,
-            events=events,
-            endpoints=len(made),
-            leased=len(leased),
-        )
-        return events
 
     async def _offer(self) -> Offer | None:
         """Ask for room. Where there is none it is waited for, since what is leased here is cheaper.

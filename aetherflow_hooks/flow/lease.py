@@ -29,7 +29,7 @@ DOUBTFUL_ROWS_MAX = 1_000  # of an endpoint's first rows: more than are mostly o
 SECONDS_REMEMBERED = 1_000
 EVENT_BYTES = 500  # that an event takes beside its body
 IDLE_SECONDS = 1.0  # a bound; pace wakes us when it wants something
-OFFER_SECONDS = 0.02  # how long an offer holds
+OFFER_SECONDS = 0.02  # how long it holds who is offered how much
 
 
 class Found(NamedTuple):
@@ -48,7 +48,8 @@ class Lease:
         settings: Settings,
         *,
         wanted: Callable[[], Wanted | None],
-        open_rooms: Callable[[int], list[tuple[Endpoint, int]] | None],
+        may_wait: Callable[[int], bool],
+        open_rooms: Callable[[int], list[tuple[Endpoint, int]]],
         known: Callable[[str], Endpoint | None],
         hand_on: Callable[[Leased], None],
         hand_back: Callable[[Wanted], None],
@@ -56,20 +57,19 @@ class Lease:
         """Ask `wanted` what to take and `known` for endpoints as they were last seen.
 
         `open_rooms` tells what could be taken of endpoints that have no work now, beside so many
-        offers that are out; None: nothing.
+        offers that are out, and `may_wait` whether it is better to ask for it later.
         `hand_on` gets what was taken, `hand_back` what could not be asked for.
         """
         self._database = database
         self._settings = settings
         self._wanted = wanted
+        self._may_wait = may_wait
         self._open_rooms = open_rooms
         self._known = known
         self._hand_on = hand_on
         self._hand_back = hand_back
         self._doubtful: list[tuple[Wanted, int]] = []  # with the token that was used
-        self._adopted: list[Delivery] = []  # leased by fan-out, their events not read yet
-        self._adopting = 0
-        self._offered: Offer | None = None
+        self._offered = Offer(0, "{}", [])
         self._offered_until = 0.0
         self._offers_out = 0
         self._events = _Events(settings.lease.bodies_max_bytes)
@@ -78,9 +78,6 @@ class Lease:
     async def turn(self) -> float:
         """Take what is wanted of one shard; tell when to come again, in seconds."""
         await self._resolve_doubts()
-        if self._adopted:
-            await self._hand_on_adopted()
-            return 0.0
         wanted = self._wanted()
         if wanted is None:
             return IDLE_SECONDS
@@ -95,45 +92,48 @@ class Lease:
     @property
     def is_in_doubt(self) -> bool:
         """Tell whether leases may be ours without our knowing."""
-        return bool(self._doubtful or self._adopted or self._adopting)
+        return bool(self._doubtful)
 
     def offer(self) -> Offer | None:
-        """Say what fan-out may lease at once; None: nothing at all at the moment.
+        """Say what fan-out may lease at once; None: ask again in a moment.
 
         Each offer is ended by `adopt` or by `doubt`.
         """
+        if self._may_wait(self._offers_out):
+            return None
         now = time.monotonic()
         if now >= self._offered_until:
             self._offered_until = now + OFFER_SECONDS
-            open_rooms = self._open_rooms(self._offers_out)
-            self._offered = None if open_rooms is None else self._make_offer(open_rooms)
-        if self._offered is None:
-            return None
+            self._offered = self._make_offer(self._open_rooms(self._offers_out))
         self._offers_out += 1
-        self._offered_until = 0.0  # less is open now
         return self._offered._replace(token=random.getrandbits(63))
 
     def adopt(self, offer: Offer, event_shard: int, rows: Sequence[Row], asked_at: float) -> None:
-        """Take over what fan-out has leased."""
+        """Take over what fan-out has leased: rows of deliveries, and of their events."""
         self._offers_out -= 1
-        if not rows:
-            return
-        self._offered_until = 0.0
-        self._adopted += [
-            Delivery(
-                shard,
-                endpoint_id,
-                event_id,
-                event_shard,
-                1,
-                offer.token,
-                leased_at,
-                asked_at,
-                False,
+        deliveries = []
+        events: dict[str, Event] = {}
+        for _, shard, endpoint_id, event_id, leased_at, *content in rows:
+            if endpoint_id is None:
+                events[event_id] = event = _event((event_id, *content))
+                self._events.put(event)
+                continue
+            deliveries.append(
+                Delivery(
+                    shard,
+                    endpoint_id,
+                    event_id,
+                    event_shard,
+                    1,
+                    offer.token,
+                    leased_at,
+                    asked_at,
+                    False,
+                )
             )
-            for _, shard, endpoint_id, event_id, leased_at in rows
-        ]
-        self.wake.set()
+        if deliveries:
+            work = [(delivery, events.get(delivery.event_id)) for delivery in deliveries]
+            self._hand_on(Leased(None, work, {}))
 
     def doubt(self, offer: Offer) -> None:
         """Note that fan-out may have leased something without knowing."""
@@ -231,19 +231,6 @@ class Lease:
             by_shard.setdefault(endpoint.shard, {})[endpoint.id] = room
         wanted = [Wanted(shard, of_shard) for shard, of_shard in by_shard.items()]
         return Offer(0, orjson.dumps(rooms).decode(), wanted)
-
-    async def _hand_on_adopted(self) -> None:
-        deliveries, self._adopted = self._adopted, []
-        self._adopting += 1
-        try:
-            events = await self._fetch(deliveries)
-        except BaseException:
-            self._adopted = deliveries + self._adopted
-            raise
-        finally:
-            self._adopting -= 1
-        work = [(delivery, events.get(delivery.event_id)) for delivery in deliveries]
-        self._hand_on(Leased(None, work, {}))
 
     async def _resolve_doubts(self) -> None:
         """End leases that we may hold without knowing what of.

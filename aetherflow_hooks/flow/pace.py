@@ -17,14 +17,12 @@ from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Wanted
 from aetherflow_hooks.rules.bucket import Bucket
 from aetherflow_hooks.rules.lane import Lane
 from aetherflow_hooks.rules.slots import SPACING_SECONDS, Slots
-from aetherflow_hooks.rules.turns import Trials, Turns
+from aetherflow_hooks.rules.turns import Lively, Trials, Turns
 
 DUE_TICK_SECONDS = 0.05  # what falls due together is looked at together, so late at the most
 IDLE_SECONDS = 600.0  # an endpoint without work is forgotten after this
-LIVELY_MAX = 500  # endpoints whose new work may be leased as soon as it is made
+MORE_SHARES = 8  # a part of a batch that one endpoint may be offered beyond its share
 RATE_AHEAD_SECONDS = 0.5  # a limited endpoint has leases for what it may get within this
-
-Work = tuple[Delivery, Event]
 
 
 class Pace:
@@ -55,7 +53,7 @@ class Pace:
         self._turns = Turns()  # lanes to ask the database for
         self._trials = Trials(settings.slots)
         self._queue: deque[Lane] = deque()  # lanes that may start a POST, in turn
-        self._lively: dict[Lane, None] = {}  # those that had work last, the last one last
+        self._lively = Lively()
         self._asked_again_at = 0.0  # when `on_room` will have been called by itself
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -70,6 +68,11 @@ class Pace:
     def in_flight(self) -> int:
         """POSTs under way."""
         return self._slots.in_flight
+
+    @property
+    def asking(self) -> int:
+        """Endpoints that are to be leased for, now or when they have a place on trial."""
+        return len(self._turns) + self._trials.waiting
 
     def known(self, endpoint_id: str) -> Endpoint | None:
         """Give an endpoint as it was last seen."""
@@ -142,8 +145,7 @@ class Pace:
                 lane.waiting.append((delivery, event))
         for endpoint_id in wanted.rooms if wanted else got:
             lane = self._lanes[endpoint_id]
-            self._lively.pop(lane, None)
-            self._lively[lane] = None
+            self._lively.add(lane)
             if wanted:
                 lane.asked = False
                 self._slots.leased -= wanted.rooms[endpoint_id] - got[endpoint_id]
@@ -153,32 +155,30 @@ class Pace:
             else:
                 self._enqueue(lane)
                 self._consider(lane)
-        while len(self._lively) > LIVELY_MAX:
-            del self._lively[next(iter(self._lively))]
         if strays:
             self._give_back(strays)
         self._pump()
 
-    def open_rooms(self, offered: int) -> list[tuple[Endpoint, int]] | None:
+    def may_wait(self, offered: int) -> bool:
+        """Tell whether new work should wait for room, beside the `offered` batches under way."""
+        return not self._stopping and self._slots.are_worth_waiting_for(
+            older=len(self._turns), lively=len(self._lively), offered=offered
+        )
+
+    def open_rooms(self, offered: int) -> list[tuple[Endpoint, int]]:
         """Say what could be leased of endpoints that answer and have no work waiting for them.
 
-        None where there is no room for half a batch beside the `offered` batches under way, and
-        where there is older work to lease, unless hands would soon be empty.
+        Which of them get something, and how much, is not known: so each is offered more than its
+        share, or what is left of a batch would cost a statement of its own.
         """
         now = time.monotonic()
-        much_is_older = len(self._turns) > len(self._lively) // 4
-        is_older = much_is_older or (self._turns and not self._slots.run_low)
-        if self._stopping or is_older or not self._slots.has_room(offered):
-            return None
-        # Which of them get something, and how much, is not known: so each is offered more than its
-        # share, or what is left of a batch would cost a statement of its own.
-        return [
-            (lane.endpoint, room + self._slots.share(self._lease.batch_max, lane))
-            for lane in self._lively
-            if lane.takes_new
-            and self._holds(lane.endpoint.shard, now)
-            and (room := self._room(lane, now)) > 0
-        ]
+        if not self._slots.has_room(offered):
+            return []
+        rooms = self._lively.rooms(
+            holds=lambda shard: self._holds(shard, now), room=lambda lane: self._room(lane, now)
+        )
+        more = self._lease.batch_max // min(len(rooms) + 1, MORE_SHARES)
+        return [(endpoint, room + more) for endpoint, room in rooms]
 
     def take_none(self, wanted: Wanted) -> None:
         """Note that leases could not be asked for."""
@@ -366,7 +366,7 @@ class Pace:
 
     def _forget(self, lane: Lane) -> None:
         self._cancel_alarms(lane)
-        self._lively.pop(lane, None)
+        self._lively.drop(lane)
         del self._lanes[lane.endpoint.id]
 
     @staticmethod

@@ -8,6 +8,7 @@ Holds    every write shows the token of its lease, so a late result changes noth
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import orjson
@@ -132,8 +133,7 @@ class Record:
             late = await self._database.rows(
                 "record_delivered", shard, *_delivered_columns(delivered)
             )
-            for row in late:
-                log.warning(LogEvent.RECORD_LATE, endpoint=row["endpoint_id"])
+            _warn_of_late([row["endpoint_id"] for row in late])
         if len(delivered) == len(batch):
             return
         # If this fails, all of the batch is written again: the first part of it changes nothing.
@@ -159,10 +159,9 @@ class Record:
                 LogEvent.STAGE_FAILED, stage="record", delivery=batch[0].delivery.id, exc_info=error
             )
             told = await self._run(shard, self._columns(batch, bare=True))
+        _warn_of_late([endpoint_id for kind, endpoint_id in told if kind == "late"])
         for kind, endpoint_id in told:
-            if kind == "late":
-                log.warning(LogEvent.RECORD_LATE, endpoint=endpoint_id)
-            elif kind == "disabled":
+            if kind == "disabled":
                 log.warning(LogEvent.ENDPOINT_DISABLED, endpoint=endpoint_id)
 
     async def _run(self, shard: int, columns: tuple[list[object], ...]) -> Sequence[Row]:
@@ -220,6 +219,12 @@ class Record:
             "error": self._told(attempt)[0],
         }
         return orjson.dumps(data).decode()
+
+
+def _warn_of_late(endpoint_ids: Sequence[str]) -> None:
+    """Write one line per endpoint: after a long pause there may be thousands of results."""
+    for endpoint_id, results in Counter(endpoint_ids).items():
+        log.warning(LogEvent.RECORD_LATE, endpoint=endpoint_id, results=results)
 
 
 def _delivered_columns(batch: list[Attempt]) -> tuple[list[object], ...]:

@@ -2,6 +2,7 @@
 
 from aetherflow_hooks.rules.lane import Lane
 
+OLDER_MAX = 500  # endpoints that wait for leases: with more, new work waits for nothing
 SPACING_SECONDS = 0.02  # between small statements that take leases, when most room is taken
 
 
@@ -38,6 +39,18 @@ class Slots:
     def run_low(self) -> bool:
         """Tell whether less than half a batch is on lease."""
         return self.leased < self._half_a_batch
+
+    def are_worth_waiting_for(self, *, older: int, lively: int, offered: int) -> bool:
+        """Tell whether new work should wait until it can be leased as it is made.
+
+        Not where so many endpoints have older work that it would not be leased all the same. Older
+        work goes first, but for a little of it nobody is kept idle.
+        """
+        if older > OLDER_MAX:
+            return False
+        if not self.has_room(offered):
+            return True
+        return older > (lively // 4 if self.run_low else 0)
 
     def capacity(self, now: float) -> int:
         """Say how many leases a statement may take now.

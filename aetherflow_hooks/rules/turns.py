@@ -3,8 +3,10 @@
 from collections import deque
 from collections.abc import Callable
 
+from aetherflow_hooks.model import Endpoint
 from aetherflow_hooks.rules.lane import Lane, Standing
 
+LIVELY_MAX = 500  # lanes whose new work may be leased as soon as it is made
 TRIAL_PART = 4  # a quarter of the slots for endpoints of each standing that is not proven
 
 
@@ -69,6 +71,37 @@ class Turns:
         return None
 
 
+class Lively:
+    """The lanes that have had work last: what is new is most likely for one of them."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[Lane, None] = {}  # the last one last
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    def add(self, lane: Lane) -> None:
+        """Note that a lane has work."""
+        self._lanes.pop(lane, None)
+        self._lanes[lane] = None
+        if len(self._lanes) > LIVELY_MAX:
+            del self._lanes[next(iter(self._lanes))]
+
+    def drop(self, lane: Lane) -> None:
+        """Forget a lane."""
+        self._lanes.pop(lane, None)
+
+    def rooms(
+        self, *, holds: Callable[[int], bool], room: Callable[[Lane], int]
+    ) -> list[tuple[Endpoint, int]]:
+        """Say what each has room for, of those that answer and have nothing older waiting."""
+        return [
+            (lane.endpoint, free)
+            for lane in self._lanes
+            if lane.takes_new and holds(lane.endpoint.shard) and (free := room(lane)) > 0
+        ]
+
+
 class Trials:
     """Bounds what endpoints that may not answer can take of the slots.
 
@@ -83,6 +116,11 @@ class Trials:
         self._taken = dict.fromkeys(Standing, 0)
         self._held: dict[Standing, deque[Lane]] = {standing: deque() for standing in Standing}
         self._newest_next = True
+
+    @property
+    def waiting(self) -> int:
+        """Lanes that wait for a place."""
+        return sum(map(len, self._held.values()))
 
     def admit(self, lane: Lane) -> bool:
         """Tell whether a lane may have leases now; one that may not waits for a free place."""

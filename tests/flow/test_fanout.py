@@ -123,7 +123,12 @@ async def test_what_there_is_room_for_is_leased_at_once(world: World) -> None:
     counts = dict(map(tuple, leased))
     shards = await world.value("select count(distinct shard) from aetherflow.events")
     assert counts == {first["id"]: shards, second["id"]: 40}  # one of each statement; all
-    assert len(hands.taken) == 40 + shards
+    taken = [row for row in hands.taken if row["endpoint_id"]]
+    events = [row for row in hands.taken if not row["endpoint_id"]]
+    assert len(taken) == 40 + shards
+    assert len(events) == 40  # each once, however many have it
+    assert {row["event_id"] for row in events} == {row["event_id"] for row in taken}
+    assert {(row["type"], row["data"]) for row in events} == {("a", "{}")}
     told = {endpoint_id for _, endpoint_id in made}
     assert changed["id"] in told  # our copy of it is not right any more
     assert second["id"] not in told

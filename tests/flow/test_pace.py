@@ -209,17 +209,19 @@ async def test_room_is_offered_to_endpoints_that_answer_and_have_nothing_older()
     limited, late = endpoint("limited", rate_per_second=9.0), endpoint("late")
     for some in (*quick, limited, late):
         bench.pace.due(some)
-    assert bench.pace.open_rooms(0) is None  # they have older work
+    assert bench.pace.may_wait(0)  # they have older work
     bench.lease_all(plenty=1)
+    assert not bench.pace.may_wait(0)
     assert bench.pace.open_rooms(0) == []  # nobody knows yet that they answer
     await bench.answer_all()
     bench.lease_all(plenty=0)
     bench.pace.due(late)  # it has work, which must not be overtaken
+    assert not bench.pace.may_wait(0)  # for a little that is older nobody is kept idle
     rooms = bench.pace.open_rooms(0)
-    assert rooms is not None
     assert [offered for offered, _ in rooms] == quick
     assert min(room for _, room in rooms) > 0
-    assert bench.pace.open_rooms(2) is None  # what is offered already may all be taken
+    assert bench.pace.may_wait(2)  # what is offered already may all be taken
+    assert not bench.pace.open_rooms(2)
     bench.held.clear()
     assert not bench.pace.open_rooms(0)
     await bench.pace.drain(0)

@@ -4,12 +4,12 @@
 --   $3 endpoints_max bigint
 --   $4 rooms jsonb
 --   $5 token bigint
--- returns events, shard, endpoint_id, event_id, leased_at
--- walks outbox_pkey, subscriptions_pkey, endpoints_pkey
+-- returns events, shard, endpoint_id, event_id, leased_at, type, data, emitted_unix_seconds
+-- walks outbox_pkey, subscriptions_pkey, endpoints_pkey, events_pkey
 --
--- One row per new delivery that is on lease at once, and one without an event per endpoint that has
--- other new work, and at least one, with the number of events taken. On lease are, under the token,
--- as many of an endpoint's as $4 says: a JSON object of "endpoint/version": [room, lease seconds],
+-- One row per new delivery that is on lease at once, one without an endpoint for each event of those,
+-- and one without an event per endpoint that has other new work; at least one row, with the number
+-- of events taken. On lease are, under the token, as many of an endpoint's as $4 says: a JSON object of "endpoint/version": [room, lease seconds],
 -- which holds no endpoint that has older work. Who wants a type is looked up once for all events of
 -- that type. Those that more than endpoints_max endpoints want go back into the outbox, to go on
 -- behind the last. Two engines at one shard do each event once: the second waits for the first to
@@ -91,10 +91,22 @@ with due as materialized (
     on conflict do nothing
     returning shard, endpoint_id, event_id, lease_token
 )
-select taken.events, new.shard, new.endpoint_id, new.event_id, now() as leased_at
+select taken.events, new.shard, new.endpoint_id, new.event_id, now() as leased_at, new.type, new.data,
+       new.emitted_unix_seconds
 from (select count(*)::integer as events from picked) taken
 left join (
-    select m.shard, m.endpoint_id, m.event_id from made m where m.lease_token <> 0
+    select m.shard, m.endpoint_id, m.event_id, null::text as type, null::text as data,
+           null::bigint as emitted_unix_seconds
+    from made m
+    where m.lease_token <> 0
     union all
-    (select distinct m.shard, m.endpoint_id, null from made m where m.lease_token = 0)
+    (select distinct m.shard, m.endpoint_id, null, null, null, null::bigint from made m where m.lease_token = 0)
+    union all
+    select null, null, on_lease.id, e.type, e.data, floor(extract(epoch from e.emitted_at))::bigint
+    from (select distinct m.event_id as id from made m where m.lease_token <> 0) on_lease
+    cross join lateral (
+        select e.type, e.data, e.emitted_at from aetherflow.events e
+        where e.shard = $1 and e.id = on_lease.id
+        limit 1
+    ) e
 ) new on true

@@ -1,4 +1,4 @@
--- load_endpoints: endpoints with their secrets in force, the newest first, and how they did last.
+-- load_endpoints: active endpoints, their secrets in force, newest first, and how they did last.
 --   $1 endpoint_ids text[]
 -- returns id, tenant, shard, version, url, rate_per_second, burst, max_in_flight, timeout_seconds, retry_schedule_seconds, secrets, secrets_end_in_seconds, has_answered
 --
@@ -9,7 +9,7 @@ select e.id, e.tenant, e.shard, e.version, e.url, e.rate_per_second, e.burst, e.
 from unnest($1::text[]) as k (id)
 cross join lateral (
     select e.* from aetherflow.endpoints e
-    where e.id between k.id and k.id and e.state <> 'deleted'
+    where e.id between k.id and k.id and e.state = 'active'
     order by e.id
     limit 1
 ) e
