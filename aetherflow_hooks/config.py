@@ -58,7 +58,7 @@ class DatabaseSettings(Section):
         False, description="Create or upgrade the schema whenever an engine starts."
     )
     connections_max: int = Field(
-        8, ge=4, le=100, description="Connections of one engine, beside the one that listens."
+        7, ge=4, le=100, description="Connections of one engine, beside the one that listens."
     )
     connect_timeout_seconds: float = Field(
         5.0, gt=0, le=60, description="How long a new connection may take."

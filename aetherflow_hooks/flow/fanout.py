@@ -22,7 +22,7 @@ QUICK_SECONDS = 0.1
 SLOW_SECONDS = 0.5
 
 WORKERS = 2  # statements at once, so that an event for very many does not keep the others waiting
-HOLD_SECONDS = 0.25
+HOLD_SECONDS = 0.25  # how long new work waits at most for room to be leased as it is made
 HOLD_STEP_SECONDS = 0.005
 NO_ROOMS = "{}"
 
