@@ -101,6 +101,7 @@ async def run(
     )
     with tempfile.TemporaryDirectory(prefix="aetherflow-bench-") as name:
         folder = Path(name)
+        folder.chmod(0o711)  # under root Postgres runs as somebody else, who has to get in
         async with (
             Server(settings, folder, dsn) as server,
             receiver(folder, own=own_receiver) as sink,
