@@ -59,7 +59,10 @@ class Fanout:
         hand_on: HandOn,
         hands: Hands | None = None,
     ) -> None:
-        """Work on what `shards` gives at each turn; call `hand_on` once per statement."""
+        """Work on what `shards` gives at each turn; call `hand_on` once per statement.
+
+        Without `hands` nothing is leased, and all that is made is handed on.
+        """
         self._database = database
         self._settings = settings
         self._engine_id = engine_id

@@ -158,7 +158,7 @@ class Lease:
         return found
 
     async def load(self, endpoint_ids: Iterable[str]) -> dict[str, Endpoint]:
-        """Read endpoints, the settings' defaults filled in; those that are gone are missing."""
+        """Read active endpoints, the settings' defaults filled in; others are missing."""
         asked_at = time.monotonic()
         rows = await self._database.rows("load_endpoints", sorted(endpoint_ids))
         return {row["id"]: self._endpoint(row, asked_at) for row in rows}

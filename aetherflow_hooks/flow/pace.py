@@ -384,7 +384,7 @@ class Pace:
         self._consider(lane)
 
     def _look_again(self, lane: Lane, in_seconds: float) -> None:
-        """Look at a lane again when its rate allows for more."""
+        """Look at a lane again when its rate allows for more, or when its pause is over."""
         at = time.monotonic() + in_seconds
         if lane.refill is not None:
             if lane.refill_at <= at:

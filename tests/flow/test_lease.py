@@ -248,3 +248,24 @@ async def test_leases_of_a_fan_out_in_doubt_are_ended(world: World) -> None:
 
 async def test_nothing_is_offered_where_nothing_has_room(world: World) -> None:
     assert Holder(world).lease.offer() is None
+
+
+async def test_how_endpoints_did_last_is_read_with_them(world: World) -> None:
+    """An engine that has just started knows from it whom to trust."""
+    ids = [(await world.endpoint(f"/{number}"))["id"] for number in range(4)]
+    await world.connection.executemany(
+        "insert into aetherflow.attempts (shard, attempt, endpoint_id, event_id, started_at,"
+        " duration_ms, outcome, verdict) values (aetherflow.shard_of($1), 1, $1, 'evt_0',"
+        " now() - make_interval(hours => $2), 5, $3, 'retry')",
+        [
+            (ids[0], 1, "answered"), (ids[0], 2, "timed_out"),
+            (ids[1], 1, "not_reached"), (ids[1], 2, "answered"),
+        ],
+    )  # fmt: skip
+    await set_endpoint_state(world.database, ids[3], EndpointState.PAUSED)
+    loaded = await Holder(world).lease.load(ids)
+    assert {it: endpoint.has_answered for it, endpoint in loaded.items()} == {
+        ids[0]: True,
+        ids[1]: False,
+        ids[2]: None,
+    }
