@@ -15,6 +15,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Collection, Generator
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from typing import Self
 
@@ -27,6 +28,7 @@ from aetherflow_hooks.flow.pace import Pace
 from aetherflow_hooks.flow.post import Post
 from aetherflow_hooks.flow.record import Record
 from aetherflow_hooks.flow.sweep import Sweep
+from aetherflow_hooks.http import BROKEN_OFF
 from aetherflow_hooks.model import (
     Answered,
     Attempt,
@@ -75,10 +77,12 @@ class Engine:
             on_lost=self._lost,
             is_quiet=self._is_quiet,
         )
+        self._post = Post(settings.post, allowed_networks(settings))
         self._pace = Pace(
             settings.pace,
             settings.lease,
             send=self._attempt,
+            break_off=self._post.break_off,
             holds=self._shards.holds,
             may_start=lambda: not self._record.is_full,
             give_back=self._give_back,
@@ -102,7 +106,6 @@ class Engine:
             hands=self._lease,
         )
         self._pace.on_room = self._lease.wake.set
-        self._post = Post(settings.post, allowed_networks(settings))
         self._record = Record(
             self._database,
             settings.record,
@@ -245,22 +248,55 @@ class Engine:
             )
         self._pace.take(leased)
 
-    async def _attempt(self, endpoint: Endpoint, delivery: Delivery, event: Event) -> bool:
-        """Pace → post → record: one POST and what follows from it; tell if it was answered."""
-        began = time.monotonic()
-        outcome: Outcome
-        broken_off = False
+    def _attempt(
+        self, endpoint: Endpoint, delivery: Delivery, event: Event, done: Callable[[bool], None]
+    ) -> None:
+        """Pace → post: make one POST; `done` is told in the end whether it was answered."""
+        then = partial(self._attempted, endpoint, delivery, event, done, time.monotonic())
         try:
-            outcome = await self._post.send(endpoint, delivery, event)
-        except asyncio.CancelledError:
-            if delivery.attempt > len(endpoint.retry_schedule_seconds):
-                raise  # its last attempt is made again rather than lost to a stop of ours
-            broken_off = True
-            outcome = NotReached("broken off: the engine was stopped")
+            self._post.send(endpoint, delivery, event, then)
         except Exception as error:  # noqa: BLE001  a defect of ours uses up its attempts too
             log.error(LogEvent.STAGE_FAILED, stage="post", delivery=delivery.id, exc_info=error)
-            outcome = NotReached(f"a defect of ours: {type(error).__name__}")
-        duration_ms = round((time.monotonic() - began) * 1000)
+            then(NotReached(f"a defect of ours: {type(error).__name__}"))
+
+    def _attempted(
+        self,
+        endpoint: Endpoint,
+        delivery: Delivery,
+        event: Event,
+        done: Callable[[bool], None],
+        began: float,
+        outcome: Outcome,
+    ) -> None:
+        """Post → record: what follows from the outcome of a POST."""
+        try:
+            verdict = self._judged(endpoint, delivery, outcome)
+            if verdict is None:
+                self._give_back([delivery])
+                return
+            duration_ms = round((time.monotonic() - began) * 1000)
+            started_at = delivery.leased_at + timedelta(
+                seconds=began - delivery.leased_at_monotonic
+            )
+            self._record.put(
+                Attempt(
+                    delivery, outcome, verdict, started_at, duration_ms, event.type, endpoint.tenant
+                )
+            )
+            if wants_info():
+                _log_attempt(endpoint, delivery, event, outcome, verdict, duration_ms)
+        except Exception as error:  # noqa: BLE001  a defect of ours: it is sent again
+            log.error(LogEvent.STAGE_FAILED, stage="record", delivery=delivery.id, exc_info=error)
+            self._give_back([delivery])
+        finally:
+            done(isinstance(outcome, Answered))
+
+    def _judged(self, endpoint: Endpoint, delivery: Delivery, outcome: Outcome) -> Verdict | None:
+        """Judge an outcome; None: it counts for nothing."""
+        if outcome is BROKEN_OFF:
+            # The last attempt is made again rather than lost to a stop of ours.
+            is_last = delivery.attempt > len(endpoint.retry_schedule_seconds)
+            return None if is_last else RetryIn(0.0)
         retry = self._settings.retry
         verdict = judge(
             outcome,
@@ -270,19 +306,9 @@ class Engine:
             dice=random.random(),  # noqa: S311  spreads retries, guards nothing
             retry_after_max_seconds=retry.retry_after_max_seconds,
         )
-        started_at = delivery.leased_at + timedelta(seconds=began - delivery.leased_at_monotonic)
-        if broken_off:
-            verdict = RetryIn(0.0)
         if verdict == GiveUp(DeadReason.GONE):
             self._pace.shut(endpoint.id)
-        self._record.put(
-            Attempt(
-                delivery, outcome, verdict, started_at, duration_ms, event.type, endpoint.tenant
-            )
-        )
-        if wants_info():
-            _log_attempt(endpoint, delivery, event, outcome, verdict, duration_ms)
-        return isinstance(outcome, Answered)
+        return verdict
 
     def _retry(self, delivery: Delivery, seconds: float) -> None:
         """Record → pace: a delivery is due again after a while."""

@@ -10,7 +10,8 @@ import asyncio
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 from aetherflow_hooks.config import LeaseSettings, PaceSettings
 from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Wanted
@@ -33,19 +34,22 @@ class Pace:
         settings: PaceSettings,
         lease: LeaseSettings,
         *,
-        send: Callable[[Endpoint, Delivery, Event], Awaitable[bool]],
+        send: Callable[[Endpoint, Delivery, Event, Callable[[bool], None]], None],
+        break_off: Callable[[], None],
         holds: Callable[[int, float], bool],
         may_start: Callable[[], bool],
         give_back: Callable[[list[Delivery]], None],
     ) -> None:
-        """Call `send` for each delivery in its turn; it tells whether the endpoint answered.
+        """Call `send` for each delivery in its turn; it tells in the end whether it was answered.
 
-        `holds(shard, now)` tells whether a shard is still ours, `may_start()` whether results
-        still have room, and `give_back` takes deliveries that came to nothing.
+        `break_off()` lets everything under way end, `holds(shard, now)` tells whether a shard is
+        still ours, `may_start()` whether results still have room, and `give_back` takes deliveries
+        that came to nothing.
         """
         self._slots = Slots(settings.slots, lease.batch_max)
         self._lease = lease
         self._send = send
+        self._break_off = break_off
         self._holds = holds
         self._may_start = may_start
         self._give_back = give_back
@@ -55,8 +59,9 @@ class Pace:
         self._queue: deque[Lane] = deque()  # lanes that may start a POST, in turn
         self._lively = Lively()
         self._asked_again_at = 0.0  # when `on_room` will have been called by itself
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._will_pump = False
         self._stopping = False
+        self._drained = asyncio.Event()
         self.on_room: Callable[[], None] = lambda: None  # called when leases are wanted
 
     @property
@@ -246,12 +251,14 @@ class Pace:
         for lane in self._lanes.values():
             self._return_waiting(lane)
             self._cancel_alarms(lane)
-        tasks = set(self._tasks)
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=grace_seconds)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        if not self._slots.in_flight:
+            return
+        try:
+            async with asyncio.timeout(grace_seconds):
+                await self._drained.wait()
+        except TimeoutError:
+            self._break_off()
+            await self._drained.wait()
 
     def _room(self, lane: Lane, now: float) -> int:
         """Say how many deliveries may be leased for a lane now."""
@@ -290,14 +297,14 @@ class Pace:
 
     def _pump(self) -> None:
         """Start what may start now, one of each lane in turn."""
-        while (work := self._next()) is not None:
-            task = asyncio.create_task(self._work(*work))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    def _next(self) -> tuple[Lane, Delivery, Event] | None:
-        """Choose what starts now, and count it as under way."""
+        self._will_pump = False
         now = time.monotonic()
+        while (work := self._next(now)) is not None:
+            lane, delivery, event = work
+            self._send(lane.endpoint, delivery, event, partial(self._ended, lane, now))
+
+    def _next(self, now: float) -> tuple[Lane, Delivery, Event] | None:
+        """Choose what starts now, and count it as under way."""
         while self._queue and self._slots.are_free and not self._stopping:
             if not self._may_start():
                 return None
@@ -330,33 +337,19 @@ class Pace:
             return lane, delivery, event
         return None
 
-    async def _work(self, lane: Lane, delivery: Delivery, event: Event) -> None:
-        """Send a delivery, and then the next one: a task for each would cost more."""
-        work: tuple[Lane, Delivery, Event] | None = lane, delivery, event
-        try:
-            while work is not None:
-                await self._run(*work)
-                work = self._next()
-                self._pump()
-        except Exception:
-            self._pump()  # a defect of ours takes a task along, not its slot
-            raise
-
-    async def _run(self, lane: Lane, delivery: Delivery, event: Event) -> None:
-        started_at = time.monotonic()
-        answered = False
-        try:
-            answered = await self._send(lane.endpoint, delivery, event)
-        except BaseException:
-            self._give_back([delivery])  # broken off by a stop, or a defect of ours
-            raise
-        finally:
-            lane.learn(started_at, time.monotonic(), answered=answered)
-            self._slots.end(lane)
-            self._enqueue(lane)
-            self._consider(lane)
-            if self._turns and self._slots.has_just_got_room:
-                self.on_room()
+    def _ended(self, lane: Lane, started_at: float, answered: bool) -> None:
+        """Note the end of a POST; what it makes room for starts with what others do."""
+        lane.learn(started_at, time.monotonic(), answered=answered)
+        self._slots.end(lane)
+        self._enqueue(lane)
+        self._consider(lane)
+        if self._turns and self._slots.has_just_got_room:
+            self.on_room()
+        if not self._will_pump:
+            self._will_pump = True
+            asyncio.get_running_loop().call_soon(self._pump)
+        if self._stopping and not self._slots.in_flight:
+            self._drained.set()
 
     def _return_waiting(self, lane: Lane) -> None:
         if lane.waiting:

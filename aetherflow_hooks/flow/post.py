@@ -7,6 +7,7 @@ Holds    every attempt is signed anew, with each secret in force; one deadline o
 
 import functools
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 
 from aetherflow_hooks.config import PostSettings
@@ -29,9 +30,16 @@ class Post:
         self._client = Client(settings, allowed, user_agent=USER_AGENT)
         self.open = self._client.open
         self.close = self._client.close
+        self.break_off = self._client.break_off
 
-    async def send(self, endpoint: Endpoint, delivery: Delivery, event: Event) -> Outcome:
-        """Make one attempt of a delivery."""
+    def send(
+        self,
+        endpoint: Endpoint,
+        delivery: Delivery,
+        event: Event,
+        done: Callable[[Outcome], None],
+    ) -> None:
+        """Make one attempt of a delivery, and call `done` when it has ended."""
         now = time.monotonic()
         keys = [
             _keys_of(secret.value)
@@ -39,7 +47,8 @@ class Post:
             if secret.until is None or secret.until > now
         ]
         if not keys:
-            return NotReached("no secret of the endpoint is in force: it cannot be signed")
+            done(NotReached("no secret of the endpoint is in force: it cannot be signed"))
+            return
         event_id, event_type, body = event
         unix_seconds = int(time.time())
         # No value can hold the end of a line: types and ids are made of harmless letters.
@@ -52,10 +61,11 @@ class Post:
             f"webhook-timestamp: {unix_seconds}\r\n"
             f"webhook-signature: {standard_signature(keys, event_id, unix_seconds, body)}\r\n"
         )
-        return await self._client.post(
+        self._client.post(
             endpoint.url,
             headers,
             body,
             tenant=endpoint.tenant,
             timeout_seconds=endpoint.timeout_seconds,
+            done=done,
         )

@@ -15,7 +15,7 @@ from aiohttp.client_proto import ResponseHandler
 
 from aetherflow_hooks.config import PostSettings
 from aetherflow_hooks.dev.receiver import Receiver
-from aetherflow_hooks.http import Client, parts_are_there
+from aetherflow_hooks.http import BROKEN_OFF, Client, parts_are_there
 from aetherflow_hooks.model import Answered, NotReached, Outcome, TimedOut
 from aetherflow_hooks.rules.addresses import LOOPBACK, Allowed
 
@@ -38,7 +38,11 @@ async def client() -> AsyncIterator[Client]:
 
 
 async def post(client: Client, url: str, body: bytes = b"{}", seconds: float = 5.0) -> Outcome:
-    return await client.post(url, "X-One: 1\r\n", body, tenant="", timeout_seconds=seconds)
+    outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+    client.post(
+        url, "X-One: 1\r\n", body, tenant="", timeout_seconds=seconds, done=outcome.set_result
+    )
+    return await outcome
 
 
 def idle(client: Client) -> list[Any]:
@@ -61,10 +65,10 @@ async def test_without_the_parts_the_session_serves(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = Client(PostSettings(), [], user_agent="Tests/1")
-    assert whole._exchange == whole._write_and_read
+    assert whole._is_direct
     monkeypatch.delattr(ResponseHandler, "set_response_params")
     lacking = Client(PostSettings(), [], user_agent="Tests/1")
-    assert lacking._exchange == lacking._by_session
+    assert not lacking._is_direct
 
 
 async def test_the_request_is_what_the_session_would_send(receiver: Receiver) -> None:
@@ -89,7 +93,7 @@ async def test_a_connection_is_used_again_until_it_is_old(
         assert isinstance(await post(client, receiver.url()), Answered)
     assert receiver.connections == 1
     (protocol,) = idle(client)
-    protocol.aetherflow_ends_at = 0.0
+    protocol.used_until = 0.0
     assert isinstance(await post(client, receiver.url()), Answered)
     assert receiver.connections == 2
 
@@ -135,6 +139,73 @@ async def test_nothing_under_way_is_watched_when_all_is_answered(
     assert isinstance(await post(client, receiver.url("/b", "close")), NotReached)
     assert await post(client, receiver.url("/c", "hang"), seconds=0.1) == TimedOut(0.1)
     assert not client._under_way
+
+
+async def test_what_is_broken_off_is_told_so_wherever_it_is(
+    client: Client, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [
+        asyncio.create_task(post(client, receiver.url(f"/{number}", script)))
+        for number, script in enumerate(("hang", "200;size=1000000;wait=60", "drip"))
+    ]
+    while len(receiver.received) < len(asked):
+        await asyncio.sleep(0.01)
+
+    async def hang(*_: object) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(client._connector, "connect", hang)
+    asked.append(asyncio.create_task(post(client, "http://127.0.0.1:1/")))
+    await asyncio.sleep(0.05)  # an answer has begun, and none has ended
+    asked.append(asyncio.create_task(post(client, "http://127.0.0.1:2/")))
+    asyncio.get_running_loop().call_soon(client.break_off)  # the last one has not taken a step
+    assert await asyncio.wait_for(asyncio.gather(*asked), 2) == [BROKEN_OFF] * 5
+    assert not client._under_way
+    assert idle(client) == []
+
+
+async def test_an_answer_before_the_question_is_taken_and_ends_the_connection(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def speak_first(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(1 << 20):
+                pass
+        writer.close()
+
+    server, port = await serve(speak_first)
+    connect = client._connector.connect
+
+    async def connect_and_wait(*args: Any) -> Any:
+        connection = await connect(*args)
+        await asyncio.sleep(0.1)
+        return connection
+
+    monkeypatch.setattr(client._connector, "connect", connect_and_wait)
+    assert await post(client, f"http://127.0.0.1:{port}/") == Answered(503, None, b"")
+    assert idle(client) == []
+    server.close()
+
+
+async def test_one_end_that_is_not_taken_does_not_keep_others_from_theirs(
+    client: Client, receiver: Receiver
+) -> None:
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+
+    def refuse(_: Outcome) -> None:
+        raise ValueError("a defect")
+
+    for number in range(5):
+        client.post(
+            receiver.url(f"/{number}"), "", b"{}", tenant="", timeout_seconds=5.0, done=refuse
+        )
+    assert isinstance(await post(client, receiver.url("/last")), Answered)
+    while client._under_way:
+        await asyncio.sleep(0.01)
+    assert [str(it["exception"]) for it in told] == ["a defect"] * 5
+    assert len(idle(client)) == 6
 
 
 async def test_over_tls_a_kept_connection_costs_one_handshake(
