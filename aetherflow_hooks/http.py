@@ -72,7 +72,8 @@ class _Exchange:
     task: asyncio.Task[Outcome | None] | None = (
         None  # while something has to be waited for in steps
     )
-    connection: Connection | None = None
+    protocol: "_Protocol | None" = None  # its connection
+    key: ConnectionKey | None = None  # by which the connection is kept
     answer: tuple[RawResponseMessage, aiohttp.StreamReader] | None = None
     is_clean: bool = False  # its connection can serve the next request
     outcome: Outcome | None = None
@@ -86,15 +87,15 @@ class _Exchange:
         """Let whoever waits for the answer see a TimeoutError."""
         if self.answer is not None:
             self.answer[1].set_exception(TimeoutError())
-        elif self.connection is not None and self.connection.protocol is not None:
-            self.connection.protocol.set_exception(TimeoutError())
+        elif self.protocol is not None:
+            self.protocol.set_exception(TimeoutError())
 
     def break_off(self) -> None:
         """Wait no longer."""
         if self.task is not None:
             self.task.cancel()
-        elif self.connection is not None and self.connection.protocol is not None:
-            self.connection.protocol.set_exception(_BrokenOffError())
+        elif self.protocol is not None:
+            self.protocol.set_exception(_BrokenOffError())
 
 
 class _Protocol(ResponseHandler):
@@ -158,13 +159,13 @@ class _Connector(aiohttp.TCPConnector):
         protocol.used_until = time.monotonic() + self._seconds_max
         return protocol  # type: ignore[no-any-return]
 
-    def kept(self, key: ConnectionKey) -> Connection | None:
+    def take(self, key: ConnectionKey) -> "_Protocol | None":
         """Give a kept connection that can be used, if there is one; close those that cannot."""
         idle = self._conns.get(key)
         if idle is None:
             return None
         now = time.monotonic()
-        found = None
+        found: _Protocol | None = None
         while idle and found is None:
             protocol: Any
             protocol, idle_since = idle.popleft()
@@ -175,17 +176,27 @@ class _Connector(aiohttp.TCPConnector):
                 and now < protocol.used_until
             ):
                 found = protocol
+                self._acquired.add(protocol)
             else:
                 protocol.close()
         if not idle:
             del self._conns[key]
-        if found is None:
-            return None
-        self._acquired.add(found)
-        return Connection(self, key, found, self._loop)
+        return found
+
+    async def make(self, target: "_Target") -> "_Protocol":
+        """Make a connection, or give one that has become free."""
+        connection = await self.connect(target.request, _NO_TRACES, _NO_TIMEOUT)
+        protocol, connection._protocol = connection._protocol, None  # noqa: SLF001  else it ends with this object
+        assert isinstance(protocol, _Protocol)
+        return protocol
+
+    def give_back(self, key: ConnectionKey, protocol: "_Protocol", *, is_clean: bool) -> None:
+        """Take a connection back, to be used again if it can be."""
+        self._release(key, protocol, should_close=not is_clean)
 
     async def _get(self, key: ConnectionKey, traces: Any) -> Connection | None:  # noqa: ARG002
-        return self.kept(key)
+        protocol = self.take(key)
+        return None if protocol is None else Connection(self, key, protocol, self._loop)
 
 
 class _Target(NamedTuple):
@@ -266,14 +277,14 @@ class Client:
         try:
             target = self._target(url, tenant)
             head = f"{target.start}{headers}Content-Length: {len(body)}\r\n\r\n".encode()
-            connection = self._connector.kept(target.key)
+            protocol = self._connector.take(target.key)
         except Exception as error:  # noqa: BLE001  whatever a URL holds, it is an outcome
             exchange.end(_failed(error, timeout_seconds))
             return
-        if connection is None:
+        if protocol is None:
             self._run(exchange, self._connect_and_write(exchange, target, head, body))
         else:
-            _write(exchange, connection, head, body)
+            _write(exchange, protocol, target.key, head, body)
 
     def break_off(self) -> None:
         """Let everything under way end now; the outcome of what had none yet is `BROKEN_OFF`."""
@@ -314,11 +325,28 @@ class Client:
             if outcome is None:
                 continue
             self._under_way.discard(exchange)
-            _let_go(exchange)
+            self._let_go(exchange)
             try:
                 exchange.done(outcome)
             except Exception as error:  # noqa: BLE001  the others have ended too
                 self._loop.call_exception_handler({"message": "a POST's end", "exception": error})
+
+    def _let_go(self, exchange: _Exchange) -> None:
+        """Give back the connection of an exchange that has ended, if it has one."""
+        protocol, key = exchange.protocol, exchange.key
+        if protocol is None or key is None:
+            return
+        transport: Any = protocol.transport
+        # An answer may come before the request is out; what is left of it would be taken for the
+        # start of the next one.
+        is_clean = (
+            exchange.is_clean and transport is not None and not transport.get_write_buffer_size()
+        )
+        if not is_clean:
+            # Not by a close alone: that would wait for a receiver to read all we wrote.
+            protocol.exchange = None
+            protocol.abort()
+        self._connector.give_back(key, protocol, is_clean=is_clean)
 
     def _answered(self, exchange: _Exchange) -> Outcome | None:
         """Read an answer that is there as a whole, as most are; else read on in a task."""
@@ -344,9 +372,8 @@ class Client:
     async def _connect_and_write(
         self, exchange: _Exchange, target: _Target, head: bytes, body: bytes
     ) -> None:
-        connection = await self._connect(target, exchange.ends_at)
-        protocol: Any = connection.protocol
-        _write(exchange, connection, head, body)
+        protocol = await self._connect(target, exchange.ends_at)
+        _write(exchange, protocol, target.key, head, body)
         if len(protocol):  # it has spoken before it was asked: that is its answer, and its last
             protocol.force_close()
             protocol.feed_data(await protocol.read())
@@ -357,12 +384,12 @@ class Client:
         start, exchange.is_clean = await self._read(content)
         return _answered(message.code, message.headers, start)
 
-    async def _connect(self, target: _Target, ends_at: float) -> Connection:
+    async def _connect(self, target: _Target, ends_at: float) -> _Protocol:
         connecting = _Connecting(target.tenant)
         _connecting.set(connecting)
         try:
             async with asyncio.timeout_at(ends_at):
-                return await self._connector.connect(target.request, _NO_TRACES, _NO_TIMEOUT)
+                return await self._connector.make(target)
         except OSError as error:
             if connecting.refusals and not isinstance(error, TimeoutError):
                 raise _BlockedError(connecting.refusals[0]) from error
@@ -454,36 +481,20 @@ def _has_run(exchange: _Exchange, task: asyncio.Task[Outcome | None]) -> None:
         exchange.end(outcome)
 
 
-def _write(exchange: _Exchange, connection: Connection, head: bytes, body: bytes) -> None:
-    protocol: Any = connection.protocol
-    exchange.connection = connection
-    if protocol.transport is None:
+def _write(
+    exchange: _Exchange, protocol: _Protocol, key: ConnectionKey, head: bytes, body: bytes
+) -> None:
+    exchange.protocol, exchange.key = protocol, key
+    transport: Any = protocol.transport
+    if transport is None:
         exchange.end(_failed(aiohttp.ServerDisconnectedError(), exchange.timeout_seconds))
         return
     protocol.exchange = exchange
     if len(body) <= JOINED_BYTES_MAX:
-        protocol.transport.write(head + body)
+        transport.write(head + body)
     else:
-        protocol.transport.write(head)
-        protocol.transport.write(body)
-
-
-def _let_go(exchange: _Exchange) -> None:
-    """Keep the connection of an exchange that has ended, if it can serve the next one."""
-    connection = exchange.connection
-    if connection is None:
-        return
-    protocol: Any = connection.protocol
-    transport = connection.transport
-    # An answer may come before the request is out; what is left of it would be taken for the start
-    # of the next one.
-    if exchange.is_clean and transport is not None and not transport.get_write_buffer_size():
-        connection.release()
-        return
-    # Not by a close alone: that would wait for a receiver to read all we wrote.
-    protocol.exchange = None
-    protocol.abort()
-    connection.close()
+        transport.write(head)
+        transport.write(body)
 
 
 def _answered(status: int, headers: Any, start: bytes) -> Answered:
@@ -510,7 +521,7 @@ def parts_are_there() -> bool:
     return all(
         hasattr(owner, name)
         for owner, names in (
-            (aiohttp.TCPConnector, ("connect", "_get", "_create_connection")),
+            (aiohttp.TCPConnector, ("connect", "_get", "_create_connection", "_release")),
             (
                 ResponseHandler,
                 ("set_response_params", "set_exception", "feed_data", "read", "should_close"),

@@ -35,7 +35,15 @@ class Hands(Protocol):
     def offer(self) -> Offer | None:
         """Say what there is room for; None: ask again in a moment."""
 
-    def adopt(self, offer: Offer, event_shard: int, rows: Sequence[Row], asked_at: float) -> None:
+    def adopt(
+        self,
+        offer: Offer,
+        event_shard: int,
+        rows: Sequence[Row],
+        asked_at: float,
+        *,
+        is_all: bool,
+    ) -> None:
         """Take over what was leased: rows of `fanout_events` that name an event."""
 
     def doubt(self, offer: Offer) -> None:
@@ -151,7 +159,7 @@ class Fanout:
             elif row["endpoint_id"]:
                 made.append((row["shard"], row["endpoint_id"]))
         if self._hands and offer:
-            self._hands.adopt(offer, shard, leased, began)
+            self._hands.adopt(offer, shard, leased, began, is_all=not made)
         if made:
             self._hand_on(made)
         log.debug(LogEvent.FANOUT_DONE, shard=shard, events=events, endpoints=len(made))

@@ -108,15 +108,27 @@ class Lease:
         self._offers_out += 1
         return self._offered._replace(token=random.getrandbits(63))
 
-    def adopt(self, offer: Offer, event_shard: int, rows: Sequence[Row], asked_at: float) -> None:
-        """Take over what fan-out has leased: rows of deliveries, and of their events."""
+    def adopt(
+        self,
+        offer: Offer,
+        event_shard: int,
+        rows: Sequence[Row],
+        asked_at: float,
+        *,
+        is_all: bool,
+    ) -> None:
+        """Take over what fan-out has leased: rows of deliveries, and of their events.
+
+        Unless that `is_all` that it made, the events are kept for what is leased later.
+        """
         self._offers_out -= 1
         deliveries = []
         events: dict[str, Event] = {}
         for _, shard, endpoint_id, event_id, leased_at, *content in rows:
             if endpoint_id is None:
                 events[event_id] = event = _event((event_id, *content))
-                self._events.put(event)
+                if not is_all:
+                    self._events.put(event)
                 continue
             deliveries.append(
                 Delivery(

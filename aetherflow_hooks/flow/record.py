@@ -34,6 +34,7 @@ from aetherflow_hooks.watch.log import LogEvent, log
 
 IDLE_SECONDS = 60.0  # a bound; the next result wakes us
 SPACING_SECONDS = 0.03  # between statements while little waits: under load they get larger
+QUIET_SECONDS = 0.01  # without a new result, and there is nothing to wait for
 ERROR_MAX_CHARACTERS = 500
 DURATION_MS_MAX = 2**31 - 1  # what its column holds
 
@@ -64,6 +65,8 @@ class Record:
         self._count = 0
         self._crowded_from = settings.waiting_max // 2
         self._next_at = 0.0  # when the next batch may be written, full or not
+        self._put = 0  # results, ever
+        self._put_before = 0  # the same when we last looked
         self.wake = asyncio.Event()
 
     @property
@@ -88,6 +91,7 @@ class Record:
             if len(collected) == self._settings.batch_max:
                 self.wake.set()
         self._count += 1
+        self._put += 1
         if self._count == self._crowded_from:
             self.wake.set()
 
@@ -100,9 +104,11 @@ class Record:
         is_worth_it = (
             self._count >= self._crowded_from
             or len(self._waiting[shard]) >= self._settings.batch_max
+            or self._put == self._put_before  # nothing comes that would make it larger
         )
+        self._put_before = self._put
         if now < self._next_at and not is_worth_it:
-            return self._next_at - now
+            return min(self._next_at - now, QUIET_SECONDS)
         self._next_at = now + SPACING_SECONDS
         collected = self._waiting.pop(shard)
         batch = collected[: self._settings.batch_max]

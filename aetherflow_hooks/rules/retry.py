@@ -22,6 +22,7 @@ from aetherflow_hooks.model import (
 GONE = 410
 TOO_MANY_REQUESTS = 429
 UNAVAILABLE = 503
+DELIVERED = Delivered()
 
 
 def judge(
@@ -42,7 +43,7 @@ def judge(
     """
     match outcome:
         case Answered(status=status) if 200 <= status < 300:  # noqa: PLR2004
-            return Delivered()
+            return DELIVERED
         case Answered(status=status) if status == GONE:
             return GiveUp(DeadReason.GONE)
         case Answered() | TimedOut() | NotReached() | Blocked():

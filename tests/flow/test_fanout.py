@@ -93,7 +93,16 @@ class Taker:
     def offer(self) -> Offer:
         return Offer(77, self.rooms, [])
 
-    def adopt(self, offer: Offer, event_shard: int, rows: Sequence[Row], asked_at: float) -> None:
+    def adopt(
+        self,
+        offer: Offer,
+        event_shard: int,
+        rows: Sequence[Row],
+        asked_at: float,
+        *,
+        is_all: bool,
+    ) -> None:
+        assert not is_all  # others have something of the same events
         assert offer.token == 77
         assert event_shard in ALL
         assert asked_at > 0

@@ -215,13 +215,19 @@ async def test_what_fan_out_has_leased_is_handed_on_with_its_events(world: World
     (shard,) = await world.connection.fetchrow("select shard from aetherflow.outbox")
     rows = await world.database.rows("fanout_events", shard, 9, 9, offer.rooms, offer.token)
     assert len(rows) == 2  # the delivery and the event
-    holder.lease.adopt(offer, shard, rows, asked_at=1.0)
+    holder.lease.adopt(offer, shard, rows, asked_at=1.0, is_all=False)
     ((delivery, event),) = holder.leased[-1].work
     assert holder.leased[-1].wanted is None
     assert (delivery.endpoint_id, delivery.attempt, delivery.token) == (endpoint_id, 1, offer.token)
     assert event is not None
     assert event.id == delivery.event_id == rows[0]["event_id"]
     assert b'"data":{"n": 4}' in event.body
+    await world.connection.execute("delete from aetherflow.events where id = $1", event.id)
+    await world.connection.execute("update aetherflow.deliveries set leased_until = '-infinity'")
+    again = {
+        delivery.event_id: event for delivery, event in (await holder.take(9, endpoint_id)).work
+    }
+    assert again[event.id] == event  # kept, as others may have it too
 
 
 async def test_leases_of_a_fan_out_in_doubt_are_ended(world: World) -> None:
