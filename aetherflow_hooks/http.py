@@ -32,6 +32,7 @@ from aetherflow_hooks.rules.retry import retry_after_seconds
 TARGETS_REMEMBERED = 10_000  # URLs whose first lines stay written
 DEADLINE_TICK_SECONDS = 0.05  # how late the end of a deadline may be noticed
 JOINED_BYTES_MAX = 65_536  # a body up to this goes out in one write with its head
+SENT_TOGETHER_MAX = 32  # while these are made, the first of them waits
 BROKEN_OFF: Outcome = NotReached("broken off: the engine was stopped")
 
 _NO_TRACES: list[Any] = []
@@ -96,6 +97,8 @@ class _Exchange:
             self.task.cancel()
         elif self.protocol is not None:
             self.protocol.set_exception(_BrokenOffError())
+        elif self.outcome is None:
+            self.end(BROKEN_OFF)
 
 
 class _Protocol(ResponseHandler):
@@ -223,6 +226,7 @@ class Client:
             "Accept-Encoding": "identity",
         }
         self._under_way: set[_Exchange] = set()
+        self._unsent: list[tuple[_Exchange, _Target, bytes, bytes]] = []  # with head and body
         self._ended: list[_Exchange] = []  # their outcomes are told together
         self._is_ticking = False
         self._target = functools.lru_cache(TARGETS_REMEMBERED)(self._make_target)
@@ -277,14 +281,29 @@ class Client:
         try:
             target = self._target(url, tenant)
             head = f"{target.start}{headers}Content-Length: {len(body)}\r\n\r\n".encode()
-            protocol = self._connector.take(target.key)
         except Exception as error:  # noqa: BLE001  whatever a URL holds, it is an outcome
             exchange.end(_failed(error, timeout_seconds))
             return
-        if protocol is None:
-            self._run(exchange, self._connect_and_write(exchange, target, head, body))
-        else:
-            _write(exchange, protocol, target.key, head, body)
+        if not self._unsent:
+            self._loop.call_soon(self._send)
+        self._unsent.append((exchange, target, head, body))
+        if len(self._unsent) == SENT_TOGETHER_MAX:
+            self._send()
+
+    def _send(self) -> None:
+        """Write requests to their connections, many in a row.
+
+        A receiver on this machine, or the kernel's part of one elsewhere, is woken once for all.
+        """
+        unsent, self._unsent = self._unsent, []
+        for exchange, target, head, body in unsent:
+            if exchange.outcome is not None:
+                continue  # broken off meanwhile
+            protocol = self._connector.take(target.key)
+            if protocol is None:
+                self._run(exchange, self._connect_and_write(exchange, target, head, body))
+            else:
+                _write(exchange, protocol, target.key, head, body)
 
     def break_off(self) -> None:
         """Let everything under way end now; the outcome of what had none yet is `BROKEN_OFF`."""
