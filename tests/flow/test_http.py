@@ -233,10 +233,15 @@ async def test_over_tls_a_kept_connection_costs_one_handshake(
         connections += 1
         while not reader.at_eof():
             try:
-                await reader.readuntil(b"\r\n\r\n{}")
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(2)
             except asyncio.IncompleteReadError:
                 break
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+            body = b"0123456789" * 6_000 if b"/long" in head else b"ok"
+            promised = len(body) + (b"/cut" in head)
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % promised + body)
+            if b"/cut" in head:
+                break
         writer.close()
 
     server, port = await serve(answer, ssl=context)
@@ -245,5 +250,11 @@ async def test_over_tls_a_kept_connection_costs_one_handshake(
     for _ in range(10):
         assert await post(client, f"https://127.0.0.1:{port}/") == Answered(200, None, b"ok")
     assert connections == 1
+    long = await post(client, f"https://127.0.0.1:{port}/long")
+    assert long == Answered(200, None, b"0123456789" * 6_000)  # more than a record of TLS
+    assert await post(client, f"https://127.0.0.1:{port}/cut") == Answered(200, None, b"ok")
+    assert connections == 1
+    assert await post(client, f"https://127.0.0.1:{port}/") == Answered(200, None, b"ok")
+    assert connections == 2
     await client.close()
     server.close()

@@ -203,7 +203,18 @@ def _make_keys(folder: Path) -> tuple[Path, Path] | None:
     if program is None:
         return None
     certificate, key = folder / "certificate.pem", folder / "key.pem"
-    command = [program, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command = [
+        program,
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "2",
+    ]
     command += ["-keyout", str(key), "-out", str(certificate), "-subj", "/CN=localhost"]
     command += ["-addext", f"subjectAltName=IP:{HOST},DNS:localhost"]
     done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603  found by us
