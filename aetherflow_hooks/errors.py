@@ -4,6 +4,7 @@ HooksError
 ├── ConfigInvalid            settings that cannot be used, all of them at once
 ├── InputRefused             a value from outside that breaks a rule: a URL, a secret, a type
 ├── NotFound                 no such endpoint, event or delivery
+├── AlreadyThere             a row that is to be made exists
 ├── DatabaseUnavailable      Postgres cannot be reached now; the engine waits and tries again
 ├── SchemaMissing            the database was never migrated
 ├── SchemaTooOld             the database is older than this program
@@ -44,6 +45,10 @@ class NotFound(HooksError):
     def __init__(self, kind: str, name: str) -> None:
         """Say that no `kind` ("endpoint") is called `name`."""
         super().__init__(f"there is no {kind} {name}")
+
+
+class AlreadyThere(HooksError):
+    """A row that is to be made exists; nothing was changed."""
 
 
 class DatabaseUnavailable(HooksError):

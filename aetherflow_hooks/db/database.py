@@ -13,7 +13,13 @@ import asyncpg
 
 from aetherflow_hooks.config import DatabaseSettings
 from aetherflow_hooks.db.statements import in_schema, statements
-from aetherflow_hooks.errors import ConfigInvalid, DatabaseUnavailable, DatabaseUnfit, InputRefused
+from aetherflow_hooks.errors import (
+    AlreadyThere,
+    ConfigInvalid,
+    DatabaseUnavailable,
+    DatabaseUnfit,
+    InputRefused,
+)
 
 APPLICATION_NAME = "aetherflow-hooks"
 CLOSE_SECONDS = 5.0  # for connections to say goodbye; then they are cut
@@ -176,7 +182,7 @@ async def connect(settings: DatabaseSettings, **options: Any) -> Any:
 
 
 @asynccontextmanager
-async def sorted_errors() -> AsyncIterator[None]:
+async def sorted_errors() -> AsyncIterator[None]:  # noqa: C901  a branch for each kind
     """Turn errors of the driver that time can heal into DatabaseUnavailable.
 
     What `emit` refuses becomes InputRefused, with the function's own words.
@@ -197,6 +203,8 @@ async def sorted_errors() -> AsyncIterator[None]:
         raise DatabaseUnavailable(str(error) or type(error).__name__) from error
     except (asyncpg.InvalidParameterValueError, asyncpg.ProgramLimitExceededError) as error:
         raise InputRefused(error.message or str(error)) from error
+    except asyncpg.UniqueViolationError as error:
+        raise AlreadyThere(str(error)) from error
     except asyncpg.DataError as error:
         raise InputRefused(f"Postgres cannot take a value: {error}") from error
     except asyncpg.InsufficientPrivilegeError as error:

@@ -5,18 +5,26 @@ import re
 from importlib.resources import files
 
 SCHEMA = "aetherflow"  # as it stands in the files
+AGAIN = "--again: "
 
 _folder = files("aetherflow_hooks.db")
 
 
 @functools.cache
 def statements(schema: str) -> dict[str, str]:
-    """Load every statement for a database whose objects are in `schema`, by the file's name."""
-    return {
+    """Load every statement for a database whose objects are in `schema`, by the file's name.
+
+    One with lines that begin with `--again:` is there a second time as `name/again`, with them.
+    """
+    found = {
         file.name.removesuffix(".sql"): in_schema(file.read_text(encoding="utf-8"), schema)
         for file in (_folder / "sql").iterdir()
         if file.name.endswith(".sql")
     }
+    again = {
+        f"{name}/again": text.replace(AGAIN, "") for name, text in found.items() if AGAIN in text
+    }
+    return found | again
 
 
 @functools.cache

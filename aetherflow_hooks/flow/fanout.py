@@ -13,7 +13,7 @@ from typing import Protocol
 
 from aetherflow_hooks.config import FanoutSettings
 from aetherflow_hooks.db import Database, Row
-from aetherflow_hooks.errors import DatabaseUnavailable
+from aetherflow_hooks.errors import AlreadyThere, DatabaseUnavailable
 from aetherflow_hooks.model import Offer
 from aetherflow_hooks.watch.log import LogEvent, log
 
@@ -166,15 +166,18 @@ class Fanout:
         return events
 
     async def _run(self, shard: int, offer: Offer | None) -> Sequence[Row]:
+        values = (
+            shard,
+            self._batch,
+            self._settings.endpoints_max,
+            offer.rooms if offer else NO_ROOMS,
+            offer.token if offer else 0,
+        )
         try:
-            return await self._database.rows(
-                "fanout_events",
-                shard,
-                self._batch,
-                self._settings.endpoints_max,
-                offer.rooms if offer else NO_ROOMS,
-                offer.token if offer else 0,
-            )
+            try:
+                return await self._database.rows("fanout_events", *values)
+            except AlreadyThere:
+                return await self._database.rows("fanout_events/again", *values)
         except BaseException as error:
             if isinstance(error, DatabaseUnavailable):
                 self._batch = max(1, self._batch // 4)

@@ -14,6 +14,7 @@ import pytest
 
 import aetherflow_hooks
 from aetherflow_hooks.db.database import FLOW_OPTIONS, connect_options
+from aetherflow_hooks.db.statements import statements
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
 from tests.conftest import _database, settings_for
 from tests.contract.plans import (
@@ -141,7 +142,7 @@ def named_in_python() -> Iterator[str]:
 
 
 def test_every_statement_is_run_and_everything_run_is_a_statement() -> None:
-    assert set(named_in_python()) == set(FILES)
+    assert set(named_in_python()) == set(statements("aetherflow"))
 
 
 @pytest.mark.parametrize("name", HOT)

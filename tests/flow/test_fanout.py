@@ -82,6 +82,32 @@ async def test_two_at_once_make_each_delivery_once(world: World) -> None:
     assert await world.value("select count(*) from aetherflow.deliveries") == 500
 
 
+async def test_a_delivery_that_is_there_already_stays_as_it_is(world: World) -> None:
+    """Nothing of ours makes one twice; a hand that put an event back into the outbox might."""
+    first, second = [await world.endpoint(f"/{place}") for place in range(2)]
+    await world.value("select count(aetherflow.emit('a', '{}')) from generate_series(1, 40)")
+    outbox = await world.rows("select * from aetherflow.outbox")
+    made: list[tuple[int, str]] = []
+    stage = fanout(world, made)
+    while await stage.turn() == 0:
+        pass
+    await world.connection.execute(
+        "delete from aetherflow.deliveries where endpoint_id = $1", second["id"]
+    )
+    await world.connection.execute("update aetherflow.deliveries set attempt = 2")
+    await world.connection.copy_records_to_table(
+        "outbox", schema_name="aetherflow", records=[tuple(row) for row in outbox]
+    )
+    made.clear()
+    while await stage.turn() == 0:
+        pass
+    assert {endpoint_id for _, endpoint_id in made} == {second["id"]}
+    counts = await world.rows(
+        "select endpoint_id, attempt, count(*) from aetherflow.deliveries group by 1, 2"
+    )
+    assert {tuple(row) for row in counts} == {(first["id"], 2, 40), (second["id"], 0, 40)}
+
+
 class Taker:
     """Hands that have room for some endpoints."""
 

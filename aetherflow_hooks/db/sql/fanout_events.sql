@@ -14,7 +14,9 @@
 -- that type. Those that more than endpoints_max endpoints want go back into the outbox, to go on
 -- behind the last. Two engines at one shard do each event once: the second waits for the first to
 -- delete it, and then does not find it. Locking first, to skip what is locked, would cost a log
--- record each. Rows are compared whole, and endpoints looked up by `between`, since Postgres would
+-- record each. So no delivery is made twice, and to ask for each whether it is there would cost half
+-- as much again; should one be there, by whatever hand, the statement fails and is run `again`, which
+-- leaves it as it is. Rows are compared whole, and endpoints looked up by `between`, since Postgres would
 -- walk another index where it believes a table to be empty.
 with due as materialized (
     select o.ctid as row_at from aetherflow.outbox o
@@ -88,7 +90,7 @@ with due as materialized (
         where e.event_id >= w.first_event_id
     ) n
     order by n.shard, n.endpoint_id, n.event_id
-    on conflict do nothing
+    --again: on conflict do nothing
     returning shard, endpoint_id, event_id, lease_token
 )
 select taken.events, new.shard, new.endpoint_id, new.event_id, now() as leased_at, new.type, new.data,
