@@ -181,7 +181,7 @@ class RecordSettings(Section):
 
     batch_max: int = Field(500, ge=1, le=5_000, description="Results per statement.")
     waiting_max: int = Field(
-        2_000, ge=1, le=100_000, description="Results not yet written at which sending stops."
+        3_000, ge=1, le=100_000, description="Results not yet written at which sending stops."
     )
     response_kept_bytes: int = Field(
         1_024, ge=0, le=65_536, description="How much of a failing answer is kept with its attempt."

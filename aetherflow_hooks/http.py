@@ -171,19 +171,26 @@ class _Connector(aiohttp.TCPConnector):
     """
 
     def __init__(
-        self, *, idle_seconds_max: float, connection_seconds_max: float, **options: Any
+        self,
+        *,
+        idle_seconds_max: float,
+        connection_seconds_max: float,
+        is_direct: bool,
+        **options: Any,
     ) -> None:
         super().__init__(keepalive_timeout=idle_seconds_max, **options)
         self._factory: Any = functools.partial(_Protocol, loop=self._loop)
         self._idle_seconds_max = idle_seconds_max
         self._seconds_max = connection_seconds_max
+        self._is_direct = is_direct
         self._buffer = memoryview(bytearray(READ_BYTES))
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> ResponseHandler:
         protocol: Any = await super()._create_connection(*args, **kwargs)
-        # One parser reads all answers of a connection: making it costs as much as its work.
-        protocol.set_response_params(read_until_eof=True, auto_decompress=False)
         protocol.used_until = time.monotonic() + self._seconds_max
+        if self._is_direct:
+            # One parser reads all answers of a connection: making it costs as much as its work.
+            protocol.set_response_params(read_until_eof=True, auto_decompress=False)
         if protocol.transport is not None:
             protocol.transport.set_protocol(_Buffered(protocol, self._buffer))
         return protocol  # type: ignore[no-any-return]
@@ -264,6 +271,7 @@ class Client:
         self._connector = _Connector(
             idle_seconds_max=self._settings.keep_alive_seconds,
             connection_seconds_max=self._settings.connection_seconds_max,
+            is_direct=self._is_direct,
             limit=0,  # pace counts
             ssl=_tls(),
             socket_factory=self._socket,
@@ -366,10 +374,12 @@ class Client:
     def _settle(self) -> None:
         ended, self._ended = self._ended, []
         for exchange in ended:
+            if exchange not in self._under_way:
+                continue  # told before: its answer and the end of its task may come together
             outcome = self._answered(exchange) if exchange.outcome is None else exchange.outcome
             if outcome is None:
                 continue
-            self._under_way.discard(exchange)
+            self._under_way.remove(exchange)
             self._let_go(exchange)
             try:
                 exchange.done(outcome)

@@ -208,6 +208,22 @@ async def test_one_end_that_is_not_taken_does_not_keep_others_from_theirs(
     assert len(idle(client)) == 6
 
 
+async def test_an_end_that_comes_twice_is_told_once(client: Client, receiver: Receiver) -> None:
+    told: list[Outcome] = []
+    client.post(
+        receiver.url("/a", "hang"), "", b"{}", tenant="", timeout_seconds=5.0, done=told.append
+    )
+    while not receiver.received:
+        await asyncio.sleep(0.01)
+    (exchange,) = client._under_way
+    exchange.end(BROKEN_OFF)
+    exchange.end(TimedOut(5.0))
+    await asyncio.sleep(0.01)
+    exchange.end(BROKEN_OFF)
+    await asyncio.sleep(0.01)
+    assert told == [TimedOut(5.0)]
+
+
 async def test_over_tls_a_kept_connection_costs_one_handshake(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

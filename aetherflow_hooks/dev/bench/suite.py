@@ -12,7 +12,7 @@ from typing import Any
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.dev.bench import latency, peers
 from aetherflow_hooks.dev.bench.drain import drain_ours, drain_peer, run_bare
-from aetherflow_hooks.dev.bench.figures import Leg, Turn, summary
+from aetherflow_hooks.dev.bench.figures import Leg, Turn, middle, ratios, summary
 from aetherflow_hooks.dev.bench.heavy import backlog, dead, history, pinned, soak, wide
 from aetherflow_hooks.dev.bench.plan import EVENTS_PER_SHAPE, Hall, Plan
 from aetherflow_hooks.dev.bench.receivers import receiver
@@ -37,6 +37,9 @@ async def drain(hall: Hall) -> Leg:
             f"middle of {plan.rounds}. Receiver: {hall.sink.kind}."
         )
     ]
+    for one, other in (("ours, https", "ours"), ("ours", peers.PGQUEUER)):
+        if between := ratios(turns, one, other):
+            notes.append(f"{one} beside {other}: {middle(between):.2f}, middle of the rounds.")
     notes += [f"{name} is not installed." for name in peers.NEEDS if not peers.is_installed(name)]
     return Leg("drain", "Drain of stored events", summary(turns, peers.BARE), notes)
 
