@@ -31,7 +31,7 @@ from aetherflow_hooks.rules.retry import retry_after_seconds
 
 TARGETS_REMEMBERED = 10_000  # URLs whose first lines stay written
 DEADLINE_TICK_SECONDS = 0.05  # how late the end of a deadline may be noticed
-READ_BYTES = 65_536  # at once
+READ_BYTES = 65_536  # of a connection at once
 JOINED_BYTES_MAX = 65_536  # a body up to this goes out in one write with its head
 SENT_TOGETHER_MAX = 32  # while these are made, the first of them waits
 BROKEN_OFF: Outcome = NotReached("broken off: the engine was stopped")
@@ -71,9 +71,7 @@ class _Exchange:
     timeout_seconds: float
     ends_at: float  # by the loop's clock
     told: Callable[["_Exchange"], None]  # takes it when its answer or its outcome is there
-    task: asyncio.Task[Outcome | None] | None = (
-        None  # while something has to be waited for in steps
-    )
+    task: asyncio.Task[Outcome | None] | None = None  # while something is waited for in steps
     protocol: "_Protocol | None" = None  # its connection
     key: ConnectionKey | None = None  # by which the connection is kept
     answer: tuple[RawResponseMessage, aiohttp.StreamReader] | None = None
@@ -91,6 +89,8 @@ class _Exchange:
             self.answer[1].set_exception(TimeoutError())
         elif self.protocol is not None:
             self.protocol.set_exception(TimeoutError())
+        elif self.task is None:
+            self.end(TimedOut(self.timeout_seconds))  # not even sent
 
     def break_off(self) -> None:
         """Wait no longer."""
@@ -333,11 +333,14 @@ class Client:
         for exchange, target, head, body in unsent:
             if exchange.outcome is not None:
                 continue  # broken off meanwhile
-            protocol = self._connector.take(target.key)
-            if protocol is None:
-                self._run(exchange, self._connect_and_write(exchange, target, head, body))
-            else:
-                _write(exchange, protocol, target.key, head, body)
+            try:
+                protocol = self._connector.take(target.key)
+                if protocol is None:
+                    self._run(exchange, self._connect_and_write(exchange, target, head, body))
+                else:
+                    _write(exchange, protocol, target.key, head, body)
+            except Exception as error:  # noqa: BLE001  the others are sent all the same
+                exchange.end(_failed(error, exchange.timeout_seconds))
 
     def break_off(self) -> None:
         """Let everything under way end now; the outcome of what had none yet is `BROKEN_OFF`."""
@@ -380,9 +383,11 @@ class Client:
             if outcome is None:
                 continue
             self._under_way.remove(exchange)
-            self._let_go(exchange)
             try:
-                exchange.done(outcome)
+                try:
+                    self._let_go(exchange)
+                finally:
+                    exchange.done(outcome)
             except Exception as error:  # noqa: BLE001  the others have ended too
                 self._loop.call_exception_handler({"message": "a POST's end", "exception": error})
 

@@ -65,8 +65,7 @@ class Record:
         self._count = 0
         self._crowded_from = settings.waiting_max // 2
         self._next_at = 0.0  # when the next batch may be written, full or not
-        self._put = 0  # results, ever
-        self._put_before = 0  # the same when we last looked
+        self._put_at = 0.0  # when the newest result came
         self.wake = asyncio.Event()
 
     @property
@@ -91,7 +90,7 @@ class Record:
             if len(collected) == self._settings.batch_max:
                 self.wake.set()
         self._count += 1
-        self._put += 1
+        self._put_at = time.monotonic()
         if self._count == self._crowded_from:
             self.wake.set()
 
@@ -104,9 +103,8 @@ class Record:
         is_worth_it = (
             self._count >= self._crowded_from
             or len(self._waiting[shard]) >= self._settings.batch_max
-            or self._put == self._put_before  # nothing comes that would make it larger
+            or now - self._put_at >= QUIET_SECONDS  # nothing comes that would make it larger
         )
-        self._put_before = self._put
         if now < self._next_at and not is_worth_it:
             return min(self._next_at - now, QUIET_SECONDS)
         self._next_at = now + SPACING_SECONDS

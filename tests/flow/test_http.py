@@ -208,6 +208,36 @@ async def test_one_end_that_is_not_taken_does_not_keep_others_from_theirs(
     assert len(idle(client)) == 6
 
 
+async def test_a_request_that_cannot_be_written_keeps_no_other_from_its_way(
+    client: Client, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take, taken = client._connector.take, 0
+
+    def take_or_fail(key: Any) -> Any:
+        nonlocal taken
+        taken += 1
+        if taken == 2:
+            raise RuntimeError("the handler is closed")
+        return take(key)
+
+    monkeypatch.setattr(client._connector, "take", take_or_fail)
+    outcomes = await asyncio.gather(*(post(client, receiver.url(f"/{it}")) for it in range(4)))
+    assert [type(it) for it in outcomes] == [Answered, NotReached, Answered, Answered]
+    assert not client._under_way
+
+
+async def test_a_connection_that_cannot_be_given_back_keeps_no_outcome_back(
+    client: Client, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("the handler is closed")
+
+    asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+    monkeypatch.setattr(client._connector, "give_back", fail)
+    outcomes = await asyncio.gather(*(post(client, receiver.url(f"/{it}")) for it in range(3)))
+    assert outcomes == [Answered(200, None, b"")] * 3
+
+
 async def test_an_end_that_comes_twice_is_told_once(client: Client, receiver: Receiver) -> None:
     told: list[Outcome] = []
     client.post(

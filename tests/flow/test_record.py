@@ -1,5 +1,6 @@
 """Record alone: results become rows, each under its lease."""
 
+import time
 from datetime import UTC, datetime
 
 import asyncpg
@@ -7,7 +8,7 @@ import pytest
 
 from aetherflow_hooks.config import RecordSettings
 from aetherflow_hooks.errors import DatabaseUnavailable
-from aetherflow_hooks.flow.record import Record
+from aetherflow_hooks.flow.record import QUIET_SECONDS, Record
 from aetherflow_hooks.model import (
     Answered,
     Attempt,
@@ -218,3 +219,20 @@ async def test_it_is_full_at_its_bound(world: World) -> None:
     assert recorder.record.is_full
     await recorder.record.turn()
     assert not recorder.record.is_full
+
+
+async def test_results_are_gathered_while_more_come_and_written_when_none_does(
+    world: World,
+) -> None:
+    deliveries = await leased(world, 2)
+    record = Recorder(world).record
+    record._next_at = time.monotonic() + 60  # a statement has just been made
+    record.put(attempt(deliveries[0], Delivered()))
+    for _ in range(2):  # as two loops do, one right after the other
+        assert 0 < await record.turn() <= QUIET_SECONDS
+    record.put(attempt(deliveries[1], Delivered()))
+    await record.turn()
+    assert record.waiting == 2
+    record._put_at -= QUIET_SECONDS
+    assert await record.turn() == 0
+    assert record.waiting == 0
