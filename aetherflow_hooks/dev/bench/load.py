@@ -10,6 +10,7 @@ from aetherflow_hooks.dev.bench.receivers import Receiver
 from aetherflow_hooks.dev.bench.server import Scratch
 
 MAX_IN_FLIGHT = 64
+BACKLOG_ENDPOINTS, BACKLOG_EVENTS = 1_000, 1_000  # made by one statement
 FLOOD_EVENTS = 5_000
 FLOOD_SAMPLE_SECONDS = 5.0
 # With its envelope a body of 500 bytes.
@@ -83,6 +84,19 @@ async def add_waiting(connection: Any, endpoint_ids: list[str], each: int) -> No
         await connection.execute(_EVENTS, each, DATA)
         await connection.execute(_NO_OUTBOX)
         await connection.execute(_WAITING, last, endpoint_ids)
+
+
+async def add_backlog(connection: Any, each: int) -> None:
+    """Add deliveries that are due: `each` for every endpoint of the usual pattern."""
+    ids = await endpoint_ids(connection, "t.")
+    # In parts, so that no statement sorts millions of rows.
+    for start in range(0, len(ids), BACKLOG_ENDPOINTS):
+        for done in range(0, each, BACKLOG_EVENTS):
+            await add_waiting(
+                connection, ids[start : start + BACKLOG_ENDPOINTS], min(BACKLOG_EVENTS, each - done)
+            )
+    # As autovacuum would have done by the time that so many wait.
+    await connection.execute("vacuum analyze aetherflow.deliveries /* bench */")
 
 
 async def endpoint_ids(connection: Any, pattern: str) -> list[str]:

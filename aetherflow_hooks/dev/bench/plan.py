@@ -24,13 +24,15 @@ class Plan:
     offered_seconds: float = 20.0
     quiet_seconds: float = 20.0
     backlog_rows: tuple[int, ...] = (10_000, 100_000, 1_000_000, 10_000_000)
-    backlog_endpoints: int = 10_000
+    backlog_endpoints: int = 100
     backlog_drained: int = 10_000
     dead_endpoints: int = 5_000
     dead_rows: int = 1_000_000
     history_days: int = 30
     history_rows_per_day: int = 100_000
     wide_endpoints: int = 100_000
+    soak_rows: int = 10_000_000  # that wait meanwhile
+    soak_endpoints: int = 10_000
     load_minutes: float = 10.0  # of the pinned and the soak legs
 
 
@@ -50,6 +52,8 @@ QUICK = Plan(
     history_days=3,
     history_rows_per_day=1_000,
     wide_endpoints=2_000,
+    soak_rows=5_000,
+    soak_endpoints=50,
     load_minutes=0.1,
 )
 

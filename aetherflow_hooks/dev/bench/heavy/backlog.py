@@ -17,13 +17,14 @@ from aetherflow_hooks.db.database import FLOW_OPTIONS
 from aetherflow_hooks.db.statements import statements
 from aetherflow_hooks.dev.bench.drain import POLL_SECONDS, all_arrived
 from aetherflow_hooks.dev.bench.figures import Leg, middle
-from aetherflow_hooks.dev.bench.load import add_endpoints, add_waiting, endpoint_ids
+from aetherflow_hooks.dev.bench.load import add_backlog, add_endpoints
 from aetherflow_hooks.dev.bench.ours import engine
 from aetherflow_hooks.dev.bench.plan import Hall
 from aetherflow_hooks.dev.bench.process import memory_bytes
 from aetherflow_hooks.dev.bench.server import WITHOUT_LIMITS, Scratch
 
 CLAIM_ROWS = 500
+CLAIMED_EACH = 50  # of an endpoint
 CLAIMS = 21
 TOKEN = 1
 TIMEOUT_SECONDS, MARGIN_SECONDS = 10.0, 20.0
@@ -41,8 +42,7 @@ async def measure(hall: Hall) -> Leg:
             hall.say(f"filling {rows:,} rows")
             scratch = await stack.enter_async_context(hall.server.database())
             await add_endpoints(scratch.connection, plan.backlog_endpoints, hall.sink.url)
-            await _fill(scratch, rows // plan.backlog_endpoints)
-            await scratch.connection.execute("vacuum analyze aetherflow.deliveries /* bench */")
+            await add_backlog(scratch.connection, rows // plan.backlog_endpoints)
             scratches[rows] = scratch
         for round_ in range(1, plan.rounds + 1):
             for rows, scratch in scratches.items():
@@ -50,7 +50,9 @@ async def measure(hall: Hall) -> Leg:
                 rate, most = await _drain(hall, scratch)
                 rates[rows].append(rate)
                 memory[rows] = max(memory[rows], most)
-                await _fill(scratch, plan.backlog_drained // plan.backlog_endpoints + 1)
+                await add_backlog(
+                    scratch.connection, plan.backlog_drained // plan.backlog_endpoints + 1
+                )
                 hall.say(
                     f"round {round_} of {plan.rounds}: {rows:,} waiting: {rate:,.0f}/s, "
                     f"a claim {claims[rows][-1]:.1f} ms"
@@ -81,13 +83,6 @@ async def measure(hall: Hall) -> Leg:
     )
 
 
-async def _fill(scratch: Scratch, each: int) -> None:
-    ids = await endpoint_ids(scratch.connection, "t.")
-    # By shards and not all at once, so that no statement sorts millions of rows.
-    for start in range(0, len(ids), 1_000):
-        await add_waiting(scratch.connection, ids[start : start + 1_000], max(1, each))
-
-
 async def _drain(hall: Hall, scratch: Scratch) -> tuple[float, float]:
     """Give deliveries a second, and the engine's most memory in MiB."""
     before = await hall.sink.count()
@@ -105,17 +100,19 @@ async def _drain(hall: Hall, scratch: Scratch) -> tuple[float, float]:
 
 
 async def _claim(scratch: Scratch) -> float:
-    """Give the ms that a lease of CLAIM_ROWS takes as the engine takes it, taken back each time."""
+    """Give the ms that it takes to lease CLAIM_ROWS as the engine does, taken back each time.
+
+    They are the same endpoints' in every database, and as many of each: the waiting of the
+    smallest are spread over all shards, so no single one has so many.
+    """
     connection: Any = await asyncpg.connect(
         scratch.dsn, server_settings=FLOW_OPTIONS, **WITHOUT_LIMITS
     )
     try:
-        shard, ids = await connection.fetchrow(
-            "select shard, (array_agg(id))[:$1] from aetherflow.endpoints "
-            "group by shard order by count(*) desc limit 1 /* bench */",
-            CLAIM_ROWS,
+        fullest = await connection.fetch(
+            "select shard, array_agg(id) as ids from aetherflow.endpoints "
+            "group by shard order by count(*) desc, shard /* bench */"
         )
-        rooms = [CLAIM_ROWS // len(ids)] * len(ids)
         statement = await connection.prepare(
             statements(scratch.settings.database.schema_name)["lease_deliveries"]
         )
@@ -123,9 +120,17 @@ async def _claim(scratch: Scratch) -> float:
         for _ in range(CLAIMS):
             transaction = connection.transaction()
             await transaction.start()
+            claimed = 0
             began = time.perf_counter()
-            await statement.fetch(shard, ids, rooms, TIMEOUT_SECONDS, MARGIN_SECONDS, TOKEN)
-            took.append((time.perf_counter() - began) * 1000)
+            for shard, ids in fullest:
+                rooms = [CLAIMED_EACH] * len(ids)
+                rows = await statement.fetch(
+                    shard, ids, rooms, TIMEOUT_SECONDS, MARGIN_SECONDS, TOKEN
+                )
+                claimed += len(rows)
+                if claimed >= CLAIM_ROWS:
+                    break
+            took.append((time.perf_counter() - began) * 1000 * CLAIM_ROWS / claimed)
             await transaction.rollback()
     finally:
         await connection.close(timeout=5)

@@ -1,8 +1,17 @@
-"""Soak: full load for long; memory, connections and tables must stay as they are."""
+"""Soak: full load for long while millions wait; memory, connections and tables must not grow.
+
+As many events are emitted as are delivered, so that every stage is at work and as many wait at the
+end as at the beginning.
+"""
 
 from aetherflow_hooks.dev.bench.counters import OURS, watched
 from aetherflow_hooks.dev.bench.figures import Leg
-from aetherflow_hooks.dev.bench.load import FLOOD_SAMPLE_SECONDS, add_endpoints, flood
+from aetherflow_hooks.dev.bench.load import (
+    FLOOD_SAMPLE_SECONDS,
+    add_backlog,
+    add_endpoints,
+    flood,
+)
 from aetherflow_hooks.dev.bench.ours import engine
 from aetherflow_hooks.dev.bench.plan import Hall
 from aetherflow_hooks.dev.bench.process import memory_bytes
@@ -16,12 +25,14 @@ where c.oid in ('aetherflow.outbox'::regclass, 'aetherflow.deliveries'::regclass
 async def measure(hall: Hall) -> Leg:
     """Load an engine fully, and look at what it has."""
     plan = hall.plan
-    hall.say(f"{plan.load_minutes:g} minutes of full load")
     rates: list[tuple[float, float]] = []
     memory: list[tuple[float, float]] = []
     sizes: list[tuple[float, float]] = []
     async with hall.server.database() as scratch:
-        await add_endpoints(scratch.connection, plan.endpoints, hall.sink.url)
+        await add_endpoints(scratch.connection, plan.soak_endpoints, hall.sink.url)
+        hall.say(f"filling {plan.soak_rows:,} rows")
+        await add_backlog(scratch.connection, plan.soak_rows // plan.soak_endpoints)
+        hall.say(f"{plan.load_minutes:g} minutes of full load")
         async with engine(scratch) as child, watched(scratch) as peak:
 
             def note(rate: float) -> None:
@@ -34,7 +45,7 @@ async def measure(hall: Hall) -> Leg:
                 await flood(
                     scratch,
                     hall.sink,
-                    types=plan.endpoints,
+                    types=plan.soak_endpoints,
                     seconds=samples * FLOOD_SAMPLE_SECONDS + 0.5,
                     note=note,
                 )
@@ -56,6 +67,11 @@ async def measure(hall: Hall) -> Leg:
         "soak",
         f"Full load for {plan.load_minutes:g} minutes",
         rows,
-        [f"At most {peak.connections} connections."],
+        [
+            (
+                f"{plan.soak_rows:,} wait, for {plan.soak_endpoints:,} endpoints. "
+                f"At most {peak.connections} connections."
+            )
+        ],
         {"a second": rates, "memory, MiB": memory, "hot tables, MiB": sizes},
     )
