@@ -149,6 +149,7 @@ class Engine:
         loops: list[tuple[str, Callable[[], Awaitable[float]], asyncio.Event]] = [
             ("shards", self._shards.turn, asyncio.Event()),
             ("fanout", self._fanout.turn, self._fanout.wake),
+            ("wide", self._fanout.wide_turn, self._fanout.wake_wide),
             ("search", self._search_turn, self._searching),
             ("others", self._wake_others_turn, self._others_wake),
             *[("lease", self._lease.turn, self._lease.wake)] * LEASE_LOOPS,
@@ -183,10 +184,12 @@ class Engine:
         self._draining.set()
         log.info(LogEvent.ENGINE_STOPPING, in_flight=self._pace.in_flight)
         try:
-            self._cancel("fanout", "search", "others", "sweep", "listen")
+            self._cancel("fanout", "wide", "search", "others", "sweep", "listen")
             await self._pace.drain(self._settings.engine.grace_seconds)
             async with asyncio.timeout(STOP_SECONDS):
-                await self._cancelled("fanout")  # what it has leased is known only at its end
+                await self._cancelled(
+                    "fanout", "wide"
+                )  # what it has leased is known only at its end
                 await self._write_rest()
                 await self._cancelled("shards")
                 await self._shards.sign_off()

@@ -21,7 +21,8 @@ FIRST_BATCH = 100  # events per statement, until it is known how long that takes
 QUICK_SECONDS = 0.1
 SLOW_SECONDS = 0.5
 
-WORKERS = 2  # statements at once, so that an event for very many does not keep the others waiting
+WORKERS = 2  # statements at once
+FIRST_ENDPOINTS = 500  # that an event reaches at once; the others beside what is new
 HOLD_SECONDS = 0.25  # how long new work waits at most for room to be leased as it is made
 HOLD_STEP_SECONDS = 0.005
 NO_ROOMS = "{}"
@@ -55,6 +56,8 @@ class Fanout:
 
     An engine that has seen none for a moment says in the database that it sleeps, so that `emit`
     notifies it; under load nobody sleeps, and commits do not queue for the notification.
+
+    An event for very many endpoints is only begun by `turn`; `wide_turn` carries it on meanwhile.
     """
 
     def __init__(
@@ -79,11 +82,13 @@ class Fanout:
         self._hands = hands
         self._hold_until = 0.0
         self._batch = min(FIRST_BATCH, settings.batch_max)
+        self._first_endpoints = min(FIRST_ENDPOINTS, settings.endpoints_max)
         self._last_shard = -1
         self._active_at = self._looked_at = self._next_at = time.monotonic()
         self._asleep = False
         self._pause_seconds = settings.poll_seconds
         self.wake = asyncio.Event()
+        self.wake_wide = asyncio.Event()
 
     async def turn(self) -> float:
         """Fan out one batch of each shard that has any; tell when to come again, in seconds."""
@@ -109,11 +114,19 @@ class Fanout:
         self._pause_seconds = min(self._pause_seconds * 2, settings.poll_idle_seconds)
         return min(self._pause_seconds, next_due_seconds)
 
+    async def wide_turn(self) -> float:
+        """Carry on one event of each shard where one has begun; tell when to come again."""
+        found = await self._database.rows("find_events", sorted(self._shards()), True)
+        for shard, _ in found:
+            offer = self._hands.offer() if self._hands else None
+            await self._fan_out(shard, offer, 1, self._settings.endpoints_max, begun=True)
+        return 0.0 if found else self._settings.poll_idle_seconds
+
     async def _fan_out_due(self) -> tuple[int, float]:
         """Give the number of events taken, and the seconds until the next one is due."""
         taken, next_due_seconds = 0, float("inf")
         self._looked_at = time.monotonic()
-        found = await self._database.rows("find_events", sorted(self._shards()))
+        found = await self._database.rows("find_events", sorted(self._shards()), False)
         # Where the last turn broke off, this one goes on: no shard keeps the others waiting.
         due: deque[int] = deque()
         for shard, due_in_seconds in sorted(found, key=lambda row: row[0] <= self._last_shard):
@@ -126,7 +139,7 @@ class Fanout:
             events = 0
             while due:
                 self._last_shard = due.popleft()
-                events += await self._fan_out(self._last_shard)
+                events += await self._fan_out_new(self._last_shard)
             return events
 
         done = await asyncio.gather(*(work() for _ in range(WORKERS)), return_exceptions=True)
@@ -137,7 +150,7 @@ class Fanout:
         self._last_shard = -1
         return taken, next_due_seconds
 
-    async def _fan_out(self, shard: int) -> int:
+    async def _fan_out_new(self, shard: int) -> int:
         """Fan out a batch of one shard; give the number of its events.
 
         How many deliveries an event makes is not known before, so the batch is what has lately
@@ -145,13 +158,28 @@ class Fanout:
         """
         offer = await self._offer()
         began = time.monotonic()
-        rows = await self._run(shard, offer)
+        try:
+            events, endpoints = await self._fan_out(
+                shard, offer, self._batch, self._first_endpoints, begun=False
+            )
+        except DatabaseUnavailable:
+            self._batch = max(1, self._batch // 4)
+            raise
         took_seconds = time.monotonic() - began
-        events: int = rows[0]["events"]
+        if endpoints >= self._first_endpoints:
+            self.wake_wide.set()  # they may be only the first
         if took_seconds > SLOW_SECONDS:
             self._batch = max(1, self._batch // 2)
         elif took_seconds < QUICK_SECONDS and events == self._batch:
             self._batch = min(self._batch * 2, self._settings.batch_max)
+        return events
+
+    async def _fan_out(
+        self, shard: int, offer: Offer | None, batch: int, endpoints_max: int, *, begun: bool
+    ) -> tuple[int, int]:
+        """Run one statement; give how many events it took, and how many endpoints it reached."""
+        asked_at = time.monotonic()
+        rows = await self._run(shard, offer, batch, endpoints_max, begun=begun)
         leased, made = [], []
         for row in rows:
             if row["event_id"]:
@@ -159,28 +187,30 @@ class Fanout:
             elif row["endpoint_id"]:
                 made.append((row["shard"], row["endpoint_id"]))
         if self._hands and offer:
-            self._hands.adopt(offer, shard, leased, began, is_all=not made)
+            self._hands.adopt(offer, shard, leased, asked_at, is_all=not made)
         if made:
             self._hand_on(made)
+        events: int = rows[0]["events"]
         log.debug(LogEvent.FANOUT_DONE, shard=shard, events=events, endpoints=len(made))
-        return events
+        return events, len(made) + len(leased)
 
-    async def _run(self, shard: int, offer: Offer | None) -> Sequence[Row]:
+    async def _run(
+        self, shard: int, offer: Offer | None, batch: int, endpoints_max: int, *, begun: bool
+    ) -> Sequence[Row]:
         values = (
             shard,
-            self._batch,
-            self._settings.endpoints_max,
+            batch,
+            endpoints_max,
             offer.rooms if offer else NO_ROOMS,
             offer.token if offer else 0,
+            begun,
         )
         try:
             try:
                 return await self._database.rows("fanout_events", *values)
             except AlreadyThere:
                 return await self._database.rows("fanout_events/again", *values)
-        except BaseException as error:
-            if isinstance(error, DatabaseUnavailable):
-                self._batch = max(1, self._batch // 4)
+        except BaseException:
             if self._hands and offer:
                 self._hands.doubt(offer)
             raise

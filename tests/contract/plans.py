@@ -11,9 +11,9 @@ from aetherflow_hooks.db.statements import SCHEMA, statements
 # By statement: the indexes that it may walk, and the columns that its condition has to name, for
 # the first ones alone would walk a backlog.
 WALKS = {
-    "find_events": {"outbox_pkey": "shard"},
+    "find_events": {"outbox_pkey": "shard begun"},
     "fanout_events": {
-        "outbox_pkey": "shard due_at",
+        "outbox_pkey": "shard begun due_at",
         "subscriptions_pkey": "tenant pattern endpoint_id",
         "endpoints_pkey": "id",
         "events_pkey": "shard id",

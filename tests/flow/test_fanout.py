@@ -1,6 +1,7 @@
 """Fanout alone: turns of it, on a database without an engine."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 
 import orjson
@@ -86,7 +87,10 @@ async def test_a_delivery_that_is_there_already_stays_as_it_is(world: World) -> 
     """Nothing of ours makes one twice; a hand that put an event back into the outbox might."""
     first, second = [await world.endpoint(f"/{place}") for place in range(2)]
     await world.value("select count(aetherflow.emit('a', '{}')) from generate_series(1, 40)")
-    outbox = await world.rows("select * from aetherflow.outbox")
+    columns = "shard, due_at, event_id, tenant, type, expires_at"
+    await world.connection.execute(
+        f"create temp table kept as select {columns} from aetherflow.outbox"
+    )
     made: list[tuple[int, str]] = []
     stage = fanout(world, made)
     while await stage.turn() == 0:
@@ -95,9 +99,7 @@ async def test_a_delivery_that_is_there_already_stays_as_it_is(world: World) -> 
         "delete from aetherflow.deliveries where endpoint_id = $1", second["id"]
     )
     await world.connection.execute("update aetherflow.deliveries set attempt = 2")
-    await world.connection.copy_records_to_table(
-        "outbox", schema_name="aetherflow", records=[tuple(row) for row in outbox]
-    )
+    await world.connection.execute(f"insert into aetherflow.outbox ({columns}) select * from kept")
     made.clear()
     while await stage.turn() == 0:
         pass
@@ -195,3 +197,30 @@ async def test_a_statement_that_failed_leaves_a_doubt(world: World) -> None:
     with pytest.raises(Exception, match="subscriptions"):
         await stage.turn()
     assert len(hands.doubted) == 1
+
+
+async def test_an_event_for_very_many_is_only_begun_by_the_turn_that_others_wait_for(
+    world: World,
+) -> None:
+    """What comes after it is fanned out before it is done, and so is another one of its kind."""
+    for place in range(7):
+        await world.endpoint(f"/{place}")
+    made: list[tuple[int, str]] = []
+    stage = fanout(world, made, endpoints_max=3)
+    await world.value("select count(aetherflow.emit('a', '{}')) from generate_series(1, 40)")
+    while await stage.turn() == 0:
+        pass
+    reached = "select count(*) from aetherflow.deliveries group by event_id order by 1"
+    assert [row["count"] for row in await world.rows(reached)] == [3] * 40
+    assert stage.wake_wide.is_set()
+    # Each turn takes one of every shard, and what was taken goes behind what was not.
+    shards = await world.value("select count(distinct shard) from aetherflow.outbox")
+    assert await stage.wide_turn() == 0
+    await world.emit()
+    while await stage.turn() == 0:
+        pass
+    counts = Counter(row["count"] for row in await world.rows(reached))
+    assert counts == {6: shards, 3: 41 - shards}
+    while await stage.wide_turn() == 0:
+        pass
+    assert {row["count"] for row in await world.rows(reached)} == {7}

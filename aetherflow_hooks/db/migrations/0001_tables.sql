@@ -182,7 +182,8 @@ create table aetherflow.outbox (
     type            text collate "C" not null,
     expires_at      timestamptz,
     after_endpoint  text collate "C" not null default '',
-    primary key (shard, due_at, event_id)
+    begun           boolean not null generated always as (after_endpoint <> '') stored,
+    primary key (shard, begun, due_at, event_id)
 ) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off);
 comment on table aetherflow.outbox is 'Events still to be fanned out: a row is work to do, and its absence is work done.';
@@ -193,7 +194,8 @@ comment on column aetherflow.outbox.tenant is 'Copied, so that fan-out does not 
 comment on column aetherflow.outbox.type is 'Copied likewise.';
 comment on column aetherflow.outbox.expires_at is 'Copied likewise.';
 comment on column aetherflow.outbox.after_endpoint is 'How far an event for very many endpoints has come.';
-comment on index aetherflow.outbox_pkey is 'What is due in a shard, oldest first.';
+comment on column aetherflow.outbox.begun is 'It has come to the first of very many endpoints; the others are reached beside what is new.';
+comment on index aetherflow.outbox_pkey is 'What is due in a shard, oldest first; what has begun stands apart.';
 
 create table aetherflow.deliveries (
     shard         smallint not null,

@@ -4,6 +4,7 @@
 --   $3 endpoints_max bigint
 --   $4 rooms jsonb
 --   $5 token bigint
+--   $6 begun boolean
 -- returns events, shard, endpoint_id, event_id, leased_at, type, data, emitted_unix_seconds
 -- walks outbox_pkey, subscriptions_pkey, endpoints_pkey, events_pkey
 --
@@ -11,8 +12,8 @@
 -- and one without an event per endpoint that has other new work; at least one row, with the number
 -- of events taken. On lease are, under the token, as many of an endpoint's as $4 says: a JSON object of "endpoint/version": [room, lease seconds],
 -- which holds no endpoint that has older work. Who wants a type is looked up once for all events of
--- that type. Those that more than endpoints_max endpoints want go back into the outbox, to go on
--- behind the last. Two engines at one shard do each event once: the second waits for the first to
+-- that type. Those that more than endpoints_max endpoints want go back into the outbox as begun, to
+-- go on behind the last, and after others that have begun. Two engines at one shard do each event once: the second waits for the first to
 -- delete it, and then does not find it. Locking first, to skip what is locked, would cost a log
 -- record each. So no delivery is made twice, and to ask for each whether it is there would cost half
 -- as much again; should one be there, by whatever hand, the statement fails and is run `again`, which
@@ -20,7 +21,7 @@
 -- walk another index where it believes a table to be empty.
 with due as materialized (
     select o.ctid as row_at from aetherflow.outbox o
-    where o.shard = $1 and o.due_at <= now()
+    where o.shard = $1 and o.begun = $6 and o.due_at <= now()
     order by o.due_at, o.event_id
     limit $2
 ), picked as materialized (
@@ -69,9 +70,9 @@ with due as materialized (
     ) wanting
 ), unfinished as (
     insert into aetherflow.outbox (shard, due_at, event_id, tenant, type, expires_at, after_endpoint)
-    select $1, e.due_at, e.event_id, r.tenant, r.type, e.expires_at, r.endpoint_ids[cardinality(r.endpoint_ids)]
+    select $1, now(), e.event_id, r.tenant, r.type, e.expires_at, r.endpoint_ids[cardinality(r.endpoint_ids)]
     from reached r
-    cross join lateral unnest(r.event_ids, r.due_ats, r.expires_ats) as e (event_id, due_at, expires_at)
+    cross join lateral unnest(r.event_ids, r.expires_ats) as e (event_id, expires_at)
     where cardinality(r.endpoint_ids) >= $3
 ), made as (
     insert into aetherflow.deliveries (shard, event_shard, endpoint_id, event_id, due_at, expires_at,
