@@ -2,6 +2,7 @@
 
 from aetherflow_hooks.rules.lane import Lane
 
+LIVELY_MAX = 500  # endpoints that may be offered leases for new work as soon as it is made
 OLDER_MAX = 500  # endpoints that wait for leases: with more, new work waits for nothing
 SPACING_SECONDS = 0.02  # between small statements that take leases, when most room is taken
 
@@ -43,10 +44,10 @@ class Slots:
     def are_worth_waiting_for(self, *, older: int, lively: int, offered: int) -> bool:
         """Tell whether new work should wait until it can be leased as it is made.
 
-        Not where so many endpoints have older work that it would not be leased all the same. Older
-        work goes first, but for a little of it nobody is kept idle.
+        Not where so many endpoints have older work, or have had some lately, that it would not be
+        leased all the same. Older work goes first, but for a little of it nobody is kept idle.
         """
-        if older > OLDER_MAX:
+        if older > OLDER_MAX or lively >= LIVELY_MAX:
             return False
         if not self.has_room(offered):
             return True

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from aetherflow_hooks.model import Endpoint
 from aetherflow_hooks.rules.lane import Lane, Standing
+from aetherflow_hooks.rules.slots import LIVELY_MAX
 
-LIVELY_MAX = 500  # lanes whose new work may be leased as soon as it is made
 TRIAL_PART = 4  # a quarter of the slots for endpoints of each standing that is not proven
 
 
