@@ -397,10 +397,18 @@ async def test_start_works_after_an_initdb_that_was_killed(fresh: Path) -> None:
     assert mode(fresh / "data") == 0o700
 
 
-async def test_cancelled_start_leaves_nothing(base: Path) -> None:
+async def test_cancelled_start_leaves_nothing(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server = server_in(base)
+    asked = asyncio.Event()
+
+    async def connect(*_: object, **__: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()  # a server that takes long to answer
+
+    monkeypatch.setattr(asyncpg, "connect", connect)
     start = asyncio.create_task(server.start())
-    await asyncio.sleep(0.05)
+    await asked.wait()
+    assert processes(base)
     start.cancel()
     with pytest.raises(asyncio.CancelledError):
         await start
