@@ -16,7 +16,6 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Generator
 from datetime import timedelta
 from functools import partial
-from itertools import islice
 from typing import Self
 
 from aetherflow_hooks.config import Settings, load
@@ -27,6 +26,7 @@ from aetherflow_hooks.flow.lease import Lease
 from aetherflow_hooks.flow.pace import Pace
 from aetherflow_hooks.flow.post import Post
 from aetherflow_hooks.flow.record import Record
+from aetherflow_hooks.flow.search import Search
 from aetherflow_hooks.flow.sweep import Sweep
 from aetherflow_hooks.http import BROKEN_OFF
 from aetherflow_hooks.model import (
@@ -54,8 +54,7 @@ LEASE_LOOPS = 2  # while one waits for the database, another shard is asked
 RECORD_LOOPS = 2
 DEFECT_PAUSE_SECONDS = 1.0
 WAKE_OTHERS_SECONDS = 0.02  # at most one notification to other engines in this time
-STRANGERS_MAX = 500  # endpoints that are read at once, and that wait for their first lease
-STRANGERS_SECONDS = 0.05
+FORGET_SECONDS = 5.0  # between looks for endpoints that have had no work for long
 STOP_SECONDS = 10.0  # beyond the grace, for the database to take what is left
 
 
@@ -73,7 +72,7 @@ class Engine:
             settings.engine,
             engine_id=self.id,
             host=f"{socket.gethostname()}/{os.getpid()}",
-            on_taken=self._search,
+            on_taken=self._taken,
             on_lost=self._lost,
             is_quiet=self._is_quiet,
         )
@@ -105,6 +104,16 @@ class Engine:
             hand_on=self._fanned_out,
             hands=self._lease,
         )
+        self._search = Search(
+            self._database,
+            settings.pace,
+            shards=self._shards.held,
+            load=self._lease.load,
+            known=self._pace.known,
+            waiting=lambda: self._pace.asking,
+            is_wide=lambda: self._fanout.is_wide,
+            hand_on=self._pace.due,
+        )
         self._pace.on_room = self._lease.wake.set
         self._record = Record(
             self._database,
@@ -118,10 +127,6 @@ class Engine:
         self._draining = asyncio.Event()
         self._stopped = asyncio.Event()
         self._database_is_lost = False
-        self._to_search: set[int] = set()  # shards to look through for work
-        self._strangers: set[str] = set()  # endpoints with new work that we have not read yet
-        self._searching = asyncio.Event()
-        self._searched_at = time.monotonic()
         self._returned: list[Delivery] = []  # leases to end unused
         self._returning = asyncio.Event()
         self._others: set[int] = set()  # shards of other engines that have new work
@@ -150,12 +155,13 @@ class Engine:
             ("shards", self._shards.turn, asyncio.Event()),
             ("fanout", self._fanout.turn, self._fanout.wake),
             ("wide", self._fanout.wide_turn, self._fanout.wake_wide),
-            ("search", self._search_turn, self._searching),
+            ("search", self._search.turn, self._search.wake),
             ("others", self._wake_others_turn, self._others_wake),
             *[("lease", self._lease.turn, self._lease.wake)] * LEASE_LOOPS,
             ("return", self._return_turn, self._returning),
             *[("record", self._record.turn, self._record.wake)] * RECORD_LOOPS,
             ("sweep", self._sweep.turn, self._sweep.wake),
+            ("forget", self._forget_turn, asyncio.Event()),
         ]
         self._tasks = [
             asyncio.create_task(self._keep(name, turn, wake), name=TASKS + name)
@@ -209,8 +215,8 @@ class Engine:
 
     # The way of a delivery, from stage to stage.
 
-    def _fanned_out(self, made: list[tuple[int, str]]) -> None:
-        """Fanout → pace: endpoints have new work."""
+    def _fanned_out(self, made: list[tuple[int, str]], wide: bool) -> None:
+        """Fanout → pace: endpoints have new work; those of one event, where it is `wide`."""
         now = time.monotonic()
         for shard, endpoint_id in made:
             endpoint = self._pace.known(endpoint_id)
@@ -219,9 +225,10 @@ class Engine:
                 self._others_wake.set()
             elif endpoint is not None:
                 self._pace.due(endpoint)
+            elif wide:
+                self._search.crowd(shard)
             else:
-                self._strangers.add(endpoint_id)
-                self._searching.set()
+                self._search.stranger(endpoint_id)
 
     def _leased(self, leased: Leased) -> None:
         """Lease → pace, but for what is not to be sent any more."""
@@ -344,46 +351,16 @@ class Engine:
         where that was changed.
         """
         if hint.isascii() and hint.isdigit() and len(hint) <= 4:  # noqa: PLR2004  a shard
-            self._search([int(hint)])
+            self._search.look([int(hint)])
         elif hint:
             self._pace.recall(hint)
-            self._search(self._shards.held())
+            self._search.look(self._shards.held())
         else:
             self._fanout.wake.set()
 
-    def _search(self, shards: Collection[int]) -> None:
-        self._to_search |= set(shards)
-        self._searching.set()
-
-    async def _search_turn(self) -> float:
-        """Look for work in shards that may have some, and in all of them once in a while."""
-        every_seconds = self._settings.pace.discover_seconds
-        if time.monotonic() - self._searched_at >= every_seconds:
-            self._searched_at = time.monotonic()
-            self._pace.forget_idle()
-            self._to_search |= set(self._shards.held())
-        try:
-            await self._get_to_know()
-            while self._to_search:
-                shard = self._to_search.pop()
-                if not self._shards.holds(shard, time.monotonic()):
-                    continue
-                for found in await self._lease.find(shard):
-                    self._pace.due(found.endpoint, found.due_in_seconds)
-        except DatabaseUnavailable:
-            self._to_search |= set(self._shards.held())
-            raise
-        if self._strangers:
-            return STRANGERS_SECONDS
-        return max(0.0, self._searched_at + every_seconds - time.monotonic())
-
-    async def _get_to_know(self) -> None:
-        """Read endpoints that have work and are not known yet, as fast as they can be served."""
-        while self._strangers and self._pace.asking < STRANGERS_MAX:
-            some = set(islice(self._strangers, STRANGERS_MAX))
-            for endpoint in (await self._lease.load(some)).values():
-                self._pace.due(endpoint)
-            self._strangers -= some
+    async def _forget_turn(self) -> float:
+        self._pace.forget_idle()
+        return FORGET_SECONDS
 
     async def _wake_others_turn(self) -> float:
         """Tell other engines of work that our fan-out made for them, not too often."""
@@ -392,6 +369,9 @@ class Engine:
             await self._database.rows("wake", str(shard))
         await asyncio.sleep(WAKE_OTHERS_SECONDS)
         return 60.0
+
+    def _taken(self, shards: Collection[int]) -> None:
+        self._search.look(shards)
 
     def _lost(self, shards: Collection[int]) -> None:
         self._pace.drop(shards)
@@ -447,7 +427,7 @@ class Engine:
             log.warning(LogEvent.DATABASE_LOST, error=lost)
         elif lost is None and self._database_is_lost:
             log.info(LogEvent.DATABASE_BACK)
-            self._search(self._shards.held())
+            self._search.look(self._shards.held())
         self._database_is_lost = lost is not None
 
     async def _write_rest(self) -> None:

@@ -23,11 +23,12 @@ SLOW_SECONDS = 0.5
 
 WORKERS = 2  # statements at once
 FIRST_ENDPOINTS = 500  # that an event reaches at once; the others beside what is new
-HOLD_SECONDS = 0.25  # how long new work waits at most for room to be leased as it is made
+HOLD_SECONDS = 0.25  # how long a pile waits at most for room to be leased as it is made
 HOLD_STEP_SECONDS = 0.005
 NO_ROOMS = "{}"
 
-HandOn = Callable[[list[tuple[int, str]]], None]  # (shard, endpoint_id) of each that has new work
+# (shard, endpoint_id) of each that has new work, and whether they are very many of one event
+HandOn = Callable[[list[tuple[int, str]], bool], None]
 
 
 class Hands(Protocol):
@@ -81,6 +82,7 @@ class Fanout:
         self._hand_on = hand_on
         self._hands = hands
         self._hold_until = 0.0
+        self._is_pile = False  # whether the last batch was a full one
         self._batch = min(FIRST_BATCH, settings.batch_max)
         self._first_endpoints = min(FIRST_ENDPOINTS, settings.endpoints_max)
         self._last_shard = -1
@@ -89,6 +91,7 @@ class Fanout:
         self._pause_seconds = settings.poll_seconds
         self.wake = asyncio.Event()
         self.wake_wide = asyncio.Event()
+        self.is_wide = False  # whether an event for very many is on its way
 
     async def turn(self) -> float:
         """Fan out one batch of each shard that has any; tell when to come again, in seconds."""
@@ -117,6 +120,7 @@ class Fanout:
     async def wide_turn(self) -> float:
         """Carry on one event of each shard where one has begun; tell when to come again."""
         found = await self._database.rows("find_events", sorted(self._shards()), True)
+        self.is_wide = bool(found)
         for shard, _ in found:
             offer = self._hands.offer() if self._hands else None
             await self._fan_out(shard, offer, 1, self._settings.endpoints_max, begun=True)
@@ -168,6 +172,7 @@ class Fanout:
         took_seconds = time.monotonic() - began
         if endpoints >= self._first_endpoints:
             self.wake_wide.set()  # they may be only the first
+        self._is_pile = events == self._batch
         if took_seconds > SLOW_SECONDS:
             self._batch = max(1, self._batch // 2)
         elif took_seconds < QUICK_SECONDS and events == self._batch:
@@ -189,7 +194,7 @@ class Fanout:
         if self._hands and offer:
             self._hands.adopt(offer, shard, leased, asked_at, is_all=not made)
         if made:
-            self._hand_on(made)
+            self._hand_on(made, begun)
         events: int = rows[0]["events"]
         log.debug(LogEvent.FANOUT_DONE, shard=shard, events=events, endpoints=len(made))
         return events, len(made) + len(leased)
@@ -216,14 +221,14 @@ class Fanout:
             raise
 
     async def _offer(self) -> Offer | None:
-        """Ask for room. Where there is none it is waited for, since what is leased here is cheaper.
+        """Ask for room. A pile waits where there is none, since what is leased here is cheaper.
 
         But not for long: other endpoints than those that have taken it may have work.
         """
         if self._hands is None:
             return None
         offer = self._hands.offer()
-        while offer is None and time.monotonic() < self._hold_until:
+        while offer is None and self._is_pile and time.monotonic() < self._hold_until:
             await asyncio.sleep(HOLD_STEP_SECONDS)
             offer = self._hands.offer()
         self._hold_until = time.monotonic() + HOLD_SECONDS

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import attrgetter
-from typing import NamedTuple
 
 import orjson
 
@@ -30,13 +29,6 @@ SECONDS_REMEMBERED = 1_000
 EVENT_BYTES = 500  # that an event takes beside its body
 IDLE_SECONDS = 1.0  # a bound; pace wakes us when it wants something
 OFFER_SECONDS = 0.02  # how long it holds who is offered how much
-
-
-class Found(NamedTuple):
-    """An endpoint with work that nobody is at."""
-
-    endpoint: Endpoint
-    due_in_seconds: float
 
 
 class Lease:
@@ -152,22 +144,6 @@ class Lease:
         self._offers_out -= 1
         self._doubtful += [(wanted, offer.token) for wanted in offer.wanted]
         self.wake.set()
-
-    async def find(self, shard: int) -> list[Found]:
-        """Look through one shard for endpoints that have work, whether or not we know of it."""
-        rows = await self._database.rows("find_deliveries", shard)
-        stale = [
-            row["endpoint_id"]
-            for row in rows
-            if not self._is_fresh(row["endpoint_id"], row["version"])
-        ]
-        loaded = await self.load(stale) if stale else {}
-        found = []
-        for row in rows:
-            endpoint = loaded.get(row["endpoint_id"]) or self._known(row["endpoint_id"])
-            if endpoint is not None:
-                found.append(Found(endpoint, row["due_in_seconds"]))
-        return found
 
     async def load(self, endpoint_ids: Iterable[str]) -> dict[str, Endpoint]:
         """Read active endpoints, the settings' defaults filled in; others are missing."""

@@ -278,7 +278,7 @@ PAGES_MAX = [
         500,
         25,
     ),
-    ("find_deliveries", "select '3'", 600, 27),
+    ("find_deliveries", "select $$3, '', 1000$$", 606, 27),
 ]
 
 

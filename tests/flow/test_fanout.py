@@ -24,7 +24,7 @@ def fanout(
         FanoutSettings.model_validate(settings),
         engine_id="eng_test",
         shards=lambda: ALL,
-        hand_on=made.extend,
+        hand_on=lambda endpoints, _: made.extend(endpoints),
         hands=hands,
     )
 

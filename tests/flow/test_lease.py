@@ -138,20 +138,6 @@ async def test_an_event_that_is_no_longer_kept_comes_as_none(world: World) -> No
     assert [event for _, event in (await Holder(world).take(1, endpoint_id)).work] == [None]
 
 
-async def test_an_endpoint_with_work_is_found_with_the_time_it_is_due(world: World) -> None:
-    endpoint_id = await deliveries(world, 2)
-    shard = await world.value("select aetherflow.shard_of($1)", endpoint_id)
-    holder = Holder(world)
-    (found,) = await holder.lease.find(shard)
-    assert (found.endpoint.id, found.due_in_seconds <= 0) == (endpoint_id, True)
-    await world.connection.execute(
-        "update aetherflow.deliveries set due_at = now() + interval '1 hour'"
-    )
-    (later,) = await holder.lease.find(shard)
-    assert 3590 < later.due_in_seconds <= 3600
-    assert await holder.lease.find((shard + 1) % 16) == []
-
-
 async def test_what_may_have_been_taken_by_a_broken_statement_is_given_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,148 @@
+"""Search: endpoints with work that pace has not been told of.
+
+Takes    shards to look through: all of them after a start and once in a while, single ones after a
+         change or another engine's work; and endpoints with new work that are not known yet.
+Hands on endpoints that have work, and when it is due.
+Holds    whatever waits in the database is found, whoever forgot to tell.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from itertools import islice
+
+from aetherflow_hooks.config import PaceSettings
+from aetherflow_hooks.db import Database
+from aetherflow_hooks.errors import DatabaseUnavailable
+from aetherflow_hooks.model import Endpoint
+
+PAGE_ENDPOINTS = 500
+# Between pages while a page of endpoints waits to be served already; they may wait for long, where
+# they do not answer.
+PAGE_SECONDS = 0.25
+STRANGERS_SECONDS = 0.05
+CROWD_SECONDS = 5.0  # how long a crowd waits at most until the event that draws it is fanned out
+CROWD_STEP_SECONDS = 0.05
+
+
+class Search:
+    """Reads endpoints a page at a time, no faster than they can be served.
+
+    A page is of one shard, so that a statement can take leases for many of them together.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        settings: PaceSettings,
+        *,
+        shards: Callable[[], Collection[int]],
+        load: Callable[[Iterable[str]], Awaitable[Mapping[str, Endpoint]]],
+        known: Callable[[str], Endpoint | None],
+        waiting: Callable[[], int],
+        is_wide: Callable[[], bool],
+        hand_on: Callable[[Endpoint, float], None],
+    ) -> None:
+        """Look through what `shards` gives; call `hand_on` with the seconds until work is due.
+
+        `load` reads endpoints and `known` tells how one was last seen; `waiting` says how many wait
+        to be served, and `is_wide` whether an event for very many is being fanned out.
+        """
+        self._database = database
+        self._shards = shards
+        self._load = load
+        self._known = known
+        self._waiting = waiting
+        self._is_wide = is_wide
+        self._hand_on = hand_on
+        self._every_seconds = settings.discover_seconds
+        self._all_at = time.monotonic()  # when all shards were last to be looked through
+        self._read_at = 0.0
+        self._places: dict[int, str] = {}  # shards being looked through: behind which endpoint
+        self._again: set[int] = set()  # those to begin with anew at their end
+        self._strangers: set[str] = set()
+        self._crowds: set[int] = set()  # shards with very many of them
+        self._crowded_at = 0.0
+        self.wake = asyncio.Event()
+
+    def look(self, shards: Iterable[int]) -> None:
+        """Look through shards, which may have work."""
+        for shard in shards:
+            if shard in self._places:
+                self._again.add(shard)
+            else:
+                self._places[shard] = ""
+        self.wake.set()
+
+    def stranger(self, endpoint_id: str) -> None:
+        """Get to know an endpoint, which has new work."""
+        self._strangers.add(endpoint_id)
+        self.wake.set()
+
+    def crowd(self, shard: int) -> None:
+        """Look through a shard, in which one event has reached very many endpoints.
+
+        Not before all its deliveries are made: these are too many for a race against their making.
+        """
+        if not self._crowds:
+            self._crowded_at = time.monotonic()
+        self._crowds.add(shard)
+        self.wake.set()
+
+    async def turn(self) -> float:
+        """Read one page; tell when to come again, in seconds."""
+        now = time.monotonic()
+        if now >= self._all_at + self._every_seconds:
+            self._all_at = now
+            self.look(self._shards())
+        if self._crowds and (not self._is_wide() or now >= self._crowded_at + CROWD_SECONDS):
+            self.look(self._crowds)
+            self._crowds.clear()
+        if not self._strangers and not self._places:
+            until_all = max(0.0, self._all_at + self._every_seconds - now)
+            return CROWD_STEP_SECONDS if self._crowds else until_all
+        next_at = self._read_at + (STRANGERS_SECONDS if self._strangers else PAGE_SECONDS)
+        if now < next_at and self._waiting() >= PAGE_ENDPOINTS:
+            return next_at - now
+        self._read_at = now
+        try:
+            if self._strangers:
+                await self._meet()
+            else:
+                await self._read_page()
+        except DatabaseUnavailable:
+            self.look(self._shards())
+            raise
+        return 0.0
+
+    async def _meet(self) -> None:
+        some = set(islice(self._strangers, PAGE_ENDPOINTS))
+        for endpoint in (await self._load(some)).values():
+            self._hand_on(endpoint, 0.0)
+        self._strangers -= some
+
+    async def _read_page(self) -> None:
+        """Read on in the shard whose turn it is."""
+        shard, after = next(iter(self._places.items()))
+        if shard not in self._shards():
+            del self._places[shard]
+            self._again.discard(shard)
+            return
+        rows = await self._database.rows("find_deliveries", shard, after, PAGE_ENDPOINTS)
+        due = {row["endpoint_id"]: row for row in rows if row["due_in_seconds"] is not None}
+        stale = [it for it, row in due.items() if not self._is_fresh(it, row["version"])]
+        loaded = await self._load(stale) if stale else {}
+        for endpoint_id, row in due.items():
+            endpoint = loaded.get(endpoint_id) or self._known(endpoint_id)
+            if endpoint is not None:
+                self._hand_on(endpoint, row["due_in_seconds"])
+        del self._places[shard]  # and to the end of the line
+        if len(rows) == PAGE_ENDPOINTS:
+            self._places[shard] = max(row["endpoint_id"] for row in rows)
+        elif shard in self._again:
+            self._again.discard(shard)
+            self._places[shard] = ""
+
+    def _is_fresh(self, endpoint_id: str, version: int) -> bool:
+        known = self._known(endpoint_id)
+        return known is not None and known.version == version
