@@ -12,7 +12,7 @@ from typing import Any, Self
 import asyncpg
 
 from aetherflow_hooks.config import DatabaseSettings
-from aetherflow_hooks.db.statements import in_schema, statements
+from aetherflow_hooks.db.statements import again_of, in_schema, statements
 from aetherflow_hooks.errors import (
     AlreadyThere,
     ConfigInvalid,
@@ -113,15 +113,27 @@ class Database:
     async def rows(self, statement: str, *values: Any) -> Sequence[Row]:
         """Run a statement by its name; give all its rows.
 
+        One that fails since a row is there already is run once more in its `again` form, if it
+        has one.
+
         Raises:
             DatabaseUnavailable: it may have been carried out, or not.
         """
+        try:
+            return await self._fetch(self._statements[statement], values)
+        except AlreadyThere:
+            again = self._statements.get(again_of(statement))
+            if again is None:
+                raise
+            return await self._fetch(again, values)
+
+    async def _fetch(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
         settings = self._settings
         async with (
             sorted_errors(),
             self._pool.acquire(timeout=settings.command_timeout_seconds) as connection,
         ):
-            found: Sequence[Row] = await connection.fetch(self._statements[statement], *values)
+            found: Sequence[Row] = await connection.fetch(sql, *values)
             return found
 
     async def value(self, statement: str, *values: Any) -> Any:

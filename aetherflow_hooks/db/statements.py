@@ -14,7 +14,8 @@ _folder = files("aetherflow_hooks.db")
 def statements(schema: str) -> dict[str, str]:
     """Load every statement for a database whose objects are in `schema`, by the file's name.
 
-    One with lines that begin with `--again:` is there a second time as `name/again`, with them.
+    One with lines that begin with `--again:` is there a second time under `again_of` its name,
+    with them.
     """
     found = {
         file.name.removesuffix(".sql"): in_schema(file.read_text(encoding="utf-8"), schema)
@@ -22,9 +23,14 @@ def statements(schema: str) -> dict[str, str]:
         if file.name.endswith(".sql")
     }
     again = {
-        f"{name}/again": text.replace(AGAIN, "") for name, text in found.items() if AGAIN in text
+        again_of(name): text.replace(AGAIN, "") for name, text in found.items() if AGAIN in text
     }
     return found | again
+
+
+def again_of(name: str) -> str:
+    """Name the form of a statement that leaves alone what is there already."""
+    return f"{name}/again"
 
 
 @functools.cache

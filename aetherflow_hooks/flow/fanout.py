@@ -13,7 +13,7 @@ from typing import Protocol
 
 from aetherflow_hooks.config import FanoutSettings
 from aetherflow_hooks.db import Database, Row
-from aetherflow_hooks.errors import AlreadyThere, DatabaseUnavailable
+from aetherflow_hooks.errors import DatabaseUnavailable
 from aetherflow_hooks.model import Offer
 from aetherflow_hooks.watch.log import LogEvent, log
 
@@ -122,8 +122,9 @@ class Fanout:
         found = await self._database.rows("find_events", sorted(self._shards()), True)
         self.is_wide = bool(found)
         for shard, _ in found:
-            offer = self._hands.offer() if self._hands else None
-            await self._fan_out(shard, offer, 1, self._settings.endpoints_max, begun=True)
+            made = await self._database.rows("fanout_begun", shard, self._settings.endpoints_max)
+            self._hand_on([(shard, endpoint_id) for shard, endpoint_id in made], True)
+            log.debug(LogEvent.FANOUT_DONE, shard=shard, events=0, endpoints=len(made))
         return 0.0 if found else self._settings.poll_idle_seconds
 
     async def _fan_out_due(self) -> tuple[int, float]:
@@ -163,9 +164,7 @@ class Fanout:
         offer = await self._offer()
         began = time.monotonic()
         try:
-            events, endpoints = await self._fan_out(
-                shard, offer, self._batch, self._first_endpoints, begun=False
-            )
+            events, endpoints = await self._fan_out(shard, offer)
         except DatabaseUnavailable:
             self._batch = max(1, self._batch // 4)
             raise
@@ -179,12 +178,22 @@ class Fanout:
             self._batch = min(self._batch * 2, self._settings.batch_max)
         return events
 
-    async def _fan_out(
-        self, shard: int, offer: Offer | None, batch: int, endpoints_max: int, *, begun: bool
-    ) -> tuple[int, int]:
+    async def _fan_out(self, shard: int, offer: Offer | None) -> tuple[int, int]:
         """Run one statement; give how many events it took, and how many endpoints it reached."""
         asked_at = time.monotonic()
-        rows = await self._run(shard, offer, batch, endpoints_max, begun=begun)
+        try:
+            rows = await self._database.rows(
+                "fanout_events",
+                shard,
+                self._batch,
+                self._first_endpoints,
+                offer.rooms if offer else NO_ROOMS,
+                offer.token if offer else 0,
+            )
+        except BaseException:
+            if self._hands and offer:
+                self._hands.doubt(offer)
+            raise
         leased, made = [], []
         for row in rows:
             if row["event_id"]:
@@ -194,31 +203,10 @@ class Fanout:
         if self._hands and offer:
             self._hands.adopt(offer, shard, leased, asked_at, is_all=not made)
         if made:
-            self._hand_on(made, begun)
+            self._hand_on(made, False)
         events: int = rows[0]["events"]
         log.debug(LogEvent.FANOUT_DONE, shard=shard, events=events, endpoints=len(made))
         return events, len(made) + len(leased)
-
-    async def _run(
-        self, shard: int, offer: Offer | None, batch: int, endpoints_max: int, *, begun: bool
-    ) -> Sequence[Row]:
-        values = (
-            shard,
-            batch,
-            endpoints_max,
-            offer.rooms if offer else NO_ROOMS,
-            offer.token if offer else 0,
-            begun,
-        )
-        try:
-            try:
-                return await self._database.rows("fanout_events", *values)
-            except AlreadyThere:
-                return await self._database.rows("fanout_events/again", *values)
-        except BaseException:
-            if self._hands and offer:
-                self._hands.doubt(offer)
-            raise
 
     async def _offer(self) -> Offer | None:
         """Ask for room. A pile waits where there is none, since what is leased here is cheaper.

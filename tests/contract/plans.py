@@ -18,6 +18,11 @@ WALKS = {
         "endpoints_pkey": "id",
         "events_pkey": "shard id",
     },
+    "fanout_begun": {
+        "outbox_pkey": "shard begun due_at",
+        "subscriptions_pkey": "tenant pattern endpoint_id",
+        "endpoints_pkey": "id",
+    },
     "find_deliveries": {
         "deliveries_due": "shard",
         "deliveries_pkey": "shard",  # as good to hop along
@@ -58,6 +63,7 @@ WALKS = {
 ACCEPTED = {
     # Each pattern gives its endpoints in order and not too many; those of several are merged.
     "fanout_events": {"Sort of endpoints, subscriptions"},
+    "fanout_begun": {"Sort of subscriptions"},
     # One endpoint's, which has one or two.
     "load_endpoints": {"Sort of secrets"},
     # Once a minute, and endpoints are few beside what waits for them.

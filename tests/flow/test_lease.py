@@ -49,7 +49,7 @@ async def deliveries(world: World, count: int) -> str:
         count,
     )
     for shard in range(16):
-        await world.database.rows("fanout_events", shard, 1000, 1000, "{}", 0, False)
+        await world.database.rows("fanout_events", shard, 1000, 1000, "{}", 0)
     return str(endpoint["id"])
 
 
@@ -199,7 +199,7 @@ async def test_what_fan_out_has_leased_is_handed_on_with_its_events(world: World
     assert other.token != offer.token
     await world.emit("a.b", '{"n": 4}')
     (shard,) = await world.connection.fetchrow("select shard from aetherflow.outbox")
-    rows = await world.database.rows("fanout_events", shard, 9, 9, offer.rooms, offer.token, False)
+    rows = await world.database.rows("fanout_events", shard, 9, 9, offer.rooms, offer.token)
     assert len(rows) == 2  # the delivery and the event
     holder.lease.adopt(offer, shard, rows, asked_at=1.0, is_all=False)
     ((delivery, event),) = holder.leased[-1].work
@@ -226,7 +226,7 @@ async def test_leases_of_a_fan_out_in_doubt_are_ended(world: World) -> None:
     assert offer is not None
     await world.emit("a.b", '{"n": 4}')
     (shard,) = await world.connection.fetchrow("select shard from aetherflow.outbox")
-    await world.database.rows("fanout_events", shard, 9, 9, offer.rooms, offer.token, False)
+    await world.database.rows("fanout_events", shard, 9, 9, offer.rooms, offer.token)
     holder.lease.doubt(offer)
     assert holder.lease.is_in_doubt
     holder.wanted = None

@@ -16,6 +16,11 @@ language sql immutable parallel safe
 return 'evt_' || lpad(to_hex((extract(epoch from moment) * 1000000)::bigint), 13, '0');
 comment on function aetherflow.event_id_at(timestamptz) is 'How the ids of events of that microsecond begin; every earlier one sorts before it.';
 
+create function aetherflow.event_moment(event_id text) returns timestamptz
+language sql immutable parallel safe
+return timestamptz 'epoch' + interval '1 microsecond' * ('x' || substr(event_id, 5, 13))::bit(52)::bigint;
+comment on function aetherflow.event_moment(text) is 'When an event was emitted, to the microsecond, as its id says.';
+
 create function aetherflow.patterns_of(type text) returns setof text
 language sql immutable parallel safe
 begin atomic

@@ -4,43 +4,45 @@
 --   $3 endpoints_max bigint
 --   $4 rooms jsonb
 --   $5 token bigint
---   $6 begun boolean
 -- returns events, shard, endpoint_id, event_id, leased_at, type, data, emitted_unix_seconds
 -- walks outbox_pkey, subscriptions_pkey, endpoints_pkey, events_pkey
 --
 -- One row per new delivery that is on lease at once, one without an endpoint for each event of those,
 -- and one without an event per endpoint that has other new work; at least one row, with the number
--- of events taken. On lease are, under the token, as many of an endpoint's as $4 says: a JSON object of "endpoint/version": [room, lease seconds],
--- which holds no endpoint that has older work. Who wants a type is looked up once for all events of
--- that type. Those that more than endpoints_max endpoints want go back into the outbox as begun, to
--- go on behind the last, and after others that have begun. Two engines at one shard do each event once: the second waits for the first to
--- delete it, and then does not find it. Locking first, to skip what is locked, would cost a log
--- record each. So no delivery is made twice, and to ask for each whether it is there would cost half
--- as much again; should one be there, by whatever hand, the statement fails and is run `again`, which
--- leaves it as it is. Rows are compared whole, and endpoints looked up by `between`, since Postgres would
--- walk another index where it believes a table to be empty.
+-- of events taken. On lease are, under the token, as many of an endpoint's as $4 says: a JSON object
+-- of "endpoint/version": [room, lease seconds], which holds no endpoint that has older work. Who
+-- wants a type is looked up once for all events of that type. Those that more than endpoints_max
+-- endpoints want go back into the outbox as begun, for fanout_begun to go on behind the last.
+-- Two engines at one shard do each event once: the second waits for the first to delete it, and then
+-- does not find it. Locking first, to skip what is locked, would cost a log record each. So no
+-- delivery is made twice, and to ask for each whether it is there would cost half as much again;
+-- should one be there, by whatever hand, the statement fails and is run `again`, which leaves it as
+-- it is. Rows are compared whole, and endpoints looked up by `between`, since Postgres would walk
+-- another index where it believes a table to be empty.
 with due as materialized (
     select o.ctid as row_at from aetherflow.outbox o
-    where o.shard = $1 and o.begun = $6 and o.due_at <= now()
+    where o.shard = $1 and not o.begun and o.due_at <= now()
     order by o.due_at, o.event_id
     limit $2
 ), picked as materialized (
     delete from aetherflow.outbox o
     using due
     where o.shard = $1 and o.ctid = due.row_at
-    returning o.due_at, o.event_id, o.tenant, o.type, o.expires_at, o.after_endpoint
+    returning o.due_at, o.event_id, o.tenant, o.type, o.expires_at
 ), alike as materialized (
-    select p.tenant, p.type, p.after_endpoint, array_agg(p.event_id) as event_ids, array_agg(p.due_at) as due_ats,
+    select p.tenant, p.type, aetherflow.event_moment(min(p.event_id)) as since,
+           array_agg(p.event_id) as event_ids, array_agg(p.due_at) as due_ats,
            array_agg(p.expires_at) as expires_ats
     from picked p
-    group by p.tenant, p.type, p.after_endpoint
+    group by p.tenant, p.type
 ), reached as materialized (
     select a.*, wanting.shards, wanting.endpoint_ids, wanting.first_event_ids, wanting.rooms, wanting.lease_seconds
     from alike a
     cross join lateral (
         select array_agg(w.shard) as shards, array_agg(w.endpoint_id) as endpoint_ids,
-               -- earlier ones are not sent by themselves
-               array_agg(aetherflow.event_id_at(w.created_at)) as first_event_ids,
+               -- events from before an endpoint was there are not sent to it
+               array_agg(case when w.created_at <= a.since then ''
+                              else aetherflow.event_id_at(w.created_at) end) as first_event_ids,
                array_agg(coalesce((w.room -> 0)::integer, 0)) as rooms,
                array_agg((w.room -> 1)::double precision) as lease_seconds
         from (
@@ -59,7 +61,7 @@ with due as materialized (
                     limit 1
                 ) e
                 where s.tenant = a.tenant and s.pattern = known.pattern
-                  and (s.tenant, s.pattern, s.endpoint_id) > (a.tenant, known.pattern, a.after_endpoint)
+                  and (s.tenant, s.pattern, s.endpoint_id) > (a.tenant, known.pattern, '')
                 order by s.endpoint_id
                 limit $3
             ) chosen
