@@ -111,7 +111,7 @@ class Engine:
             load=self._lease.load,
             known=self._pace.known,
             waiting=lambda: self._pace.asking,
-            is_wide=lambda: self._fanout.is_wide,
+            wide_since=lambda: self._fanout.wide_since,
             hand_on=self._pace.due,
         )
         self._pace.on_room = self._lease.wake.set

@@ -91,7 +91,7 @@ class Fanout:
         self._pause_seconds = settings.poll_seconds
         self.wake = asyncio.Event()
         self.wake_wide = asyncio.Event()
-        self.is_wide = False  # whether an event for very many is on its way
+        self.wide_since: float | None = None  # since when an event for very many is on its way
 
     async def turn(self) -> float:
         """Fan out one batch of each shard that has any; tell when to come again, in seconds."""
@@ -120,7 +120,10 @@ class Fanout:
     async def wide_turn(self) -> float:
         """Carry on one event of each shard where one has begun; tell when to come again."""
         found = await self._database.rows("find_events", sorted(self._shards()), True)
-        self.is_wide = bool(found)
+        if not found:
+            self.wide_since = None
+        elif self.wide_since is None:
+            self.wide_since = time.monotonic()
         for shard, _ in found:
             made = await self._database.rows("fanout_begun", shard, self._settings.endpoints_max)
             self._hand_on([(shard, endpoint_id) for shard, endpoint_id in made], True)

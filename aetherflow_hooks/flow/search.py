@@ -21,7 +21,9 @@ PAGE_ENDPOINTS = 500
 # they do not answer.
 PAGE_SECONDS = 0.25
 STRANGERS_SECONDS = 0.05
-CROWD_SECONDS = 5.0  # how long a crowd waits at most until the event that draws it is fanned out
+# While an event for very many is fanned out, reading them would be a race for the same rows and
+# keep others waiting; where such events never end, not for longer than this.
+CROWD_SECONDS = 5.0
 CROWD_STEP_SECONDS = 0.05
 
 
@@ -40,20 +42,20 @@ class Search:
         load: Callable[[Iterable[str]], Awaitable[Mapping[str, Endpoint]]],
         known: Callable[[str], Endpoint | None],
         waiting: Callable[[], int],
-        is_wide: Callable[[], bool],
+        wide_since: Callable[[], float | None],
         hand_on: Callable[[Endpoint, float], None],
     ) -> None:
         """Look through what `shards` gives; call `hand_on` with the seconds until work is due.
 
         `load` reads endpoints and `known` tells how one was last seen; `waiting` says how many wait
-        to be served, and `is_wide` whether an event for very many is being fanned out.
+        to be served, and `wide_since` since when events for very many are being fanned out.
         """
         self._database = database
         self._shards = shards
         self._load = load
         self._known = known
         self._waiting = waiting
-        self._is_wide = is_wide
+        self._wide_since = wide_since
         self._hand_on = hand_on
         self._every_seconds = settings.discover_seconds
         self._all_at = time.monotonic()  # when all shards were last to be looked through
@@ -62,7 +64,6 @@ class Search:
         self._again: set[int] = set()  # those to begin with anew at their end
         self._strangers: set[str] = set()
         self._crowds: set[int] = set()  # shards with very many of them
-        self._crowded_at = 0.0
         self.wake = asyncio.Event()
 
     def look(self, shards: Iterable[int]) -> None:
@@ -80,27 +81,24 @@ class Search:
         self.wake.set()
 
     def crowd(self, shard: int) -> None:
-        """Look through a shard, in which one event has reached very many endpoints.
-
-        Not before all its deliveries are made: these are too many for a race against their making.
-        """
-        if not self._crowds:
-            self._crowded_at = time.monotonic()
+        """Look through a shard when an event for very many, who are here, has reached them all."""
         self._crowds.add(shard)
         self.wake.set()
 
     async def turn(self) -> float:
         """Read one page; tell when to come again, in seconds."""
         now = time.monotonic()
-        if now >= self._all_at + self._every_seconds:
+        wide_since = self._wide_since()
+        is_crowded = wide_since is not None and now < wide_since + CROWD_SECONDS
+        if not is_crowded and now >= self._all_at + self._every_seconds:
             self._all_at = now
             self.look(self._shards())
-        if self._crowds and (not self._is_wide() or now >= self._crowded_at + CROWD_SECONDS):
+        if not is_crowded and self._crowds:
             self.look(self._crowds)
             self._crowds.clear()
         if not self._strangers and not self._places:
             until_all = max(0.0, self._all_at + self._every_seconds - now)
-            return CROWD_STEP_SECONDS if self._crowds else until_all
+            return CROWD_STEP_SECONDS if is_crowded else until_all
         next_at = self._read_at + (STRANGERS_SECONDS if self._strangers else PAGE_SECONDS)
         if now < next_at and self._waiting() >= PAGE_ENDPOINTS:
             return next_at - now

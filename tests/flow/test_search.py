@@ -1,5 +1,6 @@
 """Search alone: what it finds, in what order, and how fast."""
 
+import time
 from collections.abc import Iterable, Mapping
 
 import pytest
@@ -21,7 +22,7 @@ class Searcher:
         self.loads: list[list[str]] = []
         self.known: dict[str, Endpoint] = {}
         self.waiting = 0
-        self.is_wide = False
+        self.wide_since: float | None = None
         self._lease = Holder(world).lease
         self.search = Search(
             world.database,
@@ -30,7 +31,7 @@ class Searcher:
             load=self._load,
             known=self.known.get,
             waiting=lambda: self.waiting,
-            is_wide=lambda: self.is_wide,
+            wide_since=lambda: self.wide_since,
             hand_on=self._hand_on,
         )
 
@@ -118,22 +119,21 @@ async def test_while_many_wait_for_their_leases_pages_are_spaced(
 
 
 async def test_a_crowd_is_let_in_when_the_event_that_draws_it_is_fanned_out(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World,
 ) -> None:
     ids = await many(world, 5)
     searcher = Searcher(world)
     await searcher.run()
-    searcher.is_wide = True
+    searcher.wide_since = time.monotonic()
     for shard in range(16):
         searcher.search.crowd(shard)
     assert 0 < await searcher.search.turn() < 1
     assert searcher.found == []
-    searcher.is_wide = False
+    searcher.wide_since = None
     await searcher.run()
     assert sorted(searcher.ids) == sorted(ids)
     # Where such events never end, nobody waits for ever.
-    searcher.is_wide = True
-    monkeypatch.setattr(search_module, "CROWD_SECONDS", 0.0)
+    searcher.wide_since = time.monotonic() - search_module.CROWD_SECONDS
     searcher.found.clear()
     for shard in range(16):
         searcher.search.crowd(shard)

@@ -6,8 +6,9 @@ first bytes of the request are read by the receiver, our own one, which notes th
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from aetherflow_hooks.dev.bench import BenchFailed
 from aetherflow_hooks.dev.bench.counters import read
@@ -26,6 +27,13 @@ ARRIVE_SECONDS_MAX = 60.0
 ASLEEP_AFTER_SECONDS = 0.5  # an engine without events sleeps by then
 
 
+class Latency(NamedTuple):
+    """How long an event took from its commit to its receiver."""
+
+    emitted_at: float  # seconds of CLOCK_MONOTONIC
+    seconds: float
+
+
 async def measure(hall: Hall) -> Leg:
     """Measure single events to an engine that sleeps, and a fixed rate."""
     plan = hall.plan
@@ -37,19 +45,21 @@ async def measure(hall: Hall) -> Leg:
     ):
         leg.notes.append(f"Receiver: {sink.kind}.")
         hall.say(f"{plan.single_events} single events to an engine that sleeps")
-        single = await _single(scratch, sink, plan.single_events, plan.endpoints)
+        single = seconds_of(await _single(scratch, sink, plan.single_events, plan.endpoints))
         leg.rows.append({"offered": "single events, asleep", "events": len(single)})
         leg.rows[-1] |= spread(single)
         leg.series["asleep"] = cumulated(single)
 
         hall.say(f"{plan.offered_per_second} events/s for {plan.offered_seconds:g} s")
         before = await read(scratch, child.pid)
-        under_load = await offered(
-            scratch,
-            sink,
-            per_second=plan.offered_per_second,
-            seconds=plan.offered_seconds,
-            types=plan.endpoints,
+        under_load = seconds_of(
+            await offered(
+                scratch,
+                sink,
+                per_second=plan.offered_per_second,
+                seconds=plan.offered_seconds,
+                types=plan.endpoints,
+            )
         )
         cost = (await read(scratch, child.pid)).since(before)
         row = {"offered": f"{plan.offered_per_second:,}/s", "events": len(under_load)}
@@ -95,8 +105,8 @@ async def warm(scratch: Scratch, sink: OwnSink, types: int) -> None:
 
 async def offered(
     scratch: Scratch, sink: OwnSink, *, per_second: int, seconds: float, types: int
-) -> list[float]:
-    """Offer a fixed rate; give the latency of each event, in seconds, in the order of emitting.
+) -> list[Latency]:
+    """Offer a fixed rate; give the latency of each event, in the order of emitting.
 
     Raises:
         BenchFailed: not every event has arrived.
@@ -109,7 +119,7 @@ async def offered(
     return await _arrived(sink, emitted)
 
 
-async def _single(scratch: Scratch, sink: OwnSink, events: int, types: int) -> list[float]:
+async def _single(scratch: Scratch, sink: OwnSink, events: int, types: int) -> list[Latency]:
     emitted = {}
     for number in range(events):
         await asyncio.sleep(ASLEEP_AFTER_SECONDS)
@@ -121,7 +131,7 @@ async def _single(scratch: Scratch, sink: OwnSink, events: int, types: int) -> l
     return await _arrived(sink, emitted)
 
 
-async def _arrived(sink: OwnSink, emitted: Mapping[str, float]) -> list[float]:
+async def _arrived(sink: OwnSink, emitted: Mapping[str, float]) -> list[Latency]:
     arrivals: dict[str, float] = {}
     give_up_at = time.monotonic() + ARRIVE_SECONDS_MAX
     while missing := emitted.keys() - arrivals.keys():
@@ -130,7 +140,14 @@ async def _arrived(sink: OwnSink, emitted: Mapping[str, float]) -> list[float]:
         if time.monotonic() > give_up_at:
             raise BenchFailed(f"{len(missing)} of {len(emitted)} events have not arrived")
         await asyncio.sleep(0.05)
-    return [arrivals[event_id] - asked_at for event_id, asked_at in emitted.items()]
+    return [
+        Latency(asked_at, arrivals[event_id] - asked_at) for event_id, asked_at in emitted.items()
+    ]
+
+
+def seconds_of(latencies: Iterable[Latency]) -> list[float]:
+    """Leave out when the events were emitted."""
+    return [latency.seconds for latency in latencies]
 
 
 def cumulated(seconds: list[float]) -> list[tuple[float, float]]:

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 
 from aetherflow_hooks.dev.bench.counters import OURS
 from aetherflow_hooks.dev.bench.figures import Leg, middle, spread
-from aetherflow_hooks.dev.bench.latency import offered, warm
+from aetherflow_hooks.dev.bench.latency import offered, seconds_of, warm
 from aetherflow_hooks.dev.bench.load import add_endpoints, add_waiting, endpoint_ids
 from aetherflow_hooks.dev.bench.ours import engine
 from aetherflow_hooks.dev.bench.plan import Hall
@@ -51,15 +51,14 @@ async def measure(hall: Hall) -> Leg:
             for kind, scratch in scratches.items():
                 async with engine(scratch):
                     await warm(scratch, sink, plan.dead_endpoints)
-                    found = spread(
-                        await offered(
-                            scratch,
-                            sink,
-                            per_second=plan.offered_per_second,
-                            seconds=plan.offered_seconds,
-                            types=plan.dead_endpoints,
-                        )
+                    latencies = await offered(
+                        scratch,
+                        sink,
+                        per_second=plan.offered_per_second,
+                        seconds=plan.offered_seconds,
+                        types=plan.dead_endpoints,
                     )
+                found = spread(seconds_of(latencies))
                 seen[kind].append(found)
                 hall.say(f"round {round_} of {plan.rounds}: {kind}: p99 {found['p99_ms']:.1f} ms")
         left = await scratches[KINDS[1]].connection.fetchval(

@@ -5,6 +5,8 @@ well. Meanwhile other events are emitted to one more endpoint.
 """
 
 import asyncio
+import math
+import statistics
 import time
 
 from aetherflow_hooks.dev.bench.counters import OURS
@@ -29,33 +31,24 @@ async def measure(hall: Hall) -> Leg:
     plan = hall.plan
     rows = []
     for state in ("paused", "active"):
-        took, worst, usual = [], [], []
+        seen = []
         for round_ in range(1, plan.rounds + 1):
-            seconds, others = await _fan_out(hall, state)
-            took.append(seconds)
-            worst.append(max(others) * 1000)
-            usual.append((middle(others) or 0.0) * 1000)
-            hall.say(
-                f"round {round_} of {plan.rounds}: {state}: {seconds:.2f} s, "
-                f"others {worst[-1]:.0f} ms at the most"
-            )
+            seen.append(await _fan_out(hall, state))
+            told = ", ".join(f"{name} {value:.3g}" for name, value in seen[-1].items())
+            hall.say(f"round {round_} of {plan.rounds}: {state}: {told}")
         rows.append(
-            {
-                "endpoints are": state,
-                "seconds until all deliveries are made": middle(took),
-                "other events, median ms": middle(usual),
-                "other events, max ms": middle(worst),
-            }
+            {"endpoints are": state}
+            | {name: middle(it[name] for it in seen if name in it) for name in seen[0]}
         )
     note = (
-        f"The others: {OTHERS_PER_SECOND} events/s, from commit to first byte. "
-        f"Middle of {plan.rounds}."
+        f"The others: {OTHERS_PER_SECOND} events/s, from commit to first byte, while the "
+        f"deliveries are made and while the rest of them are sent. Middle of {plan.rounds}."
     )
     return Leg("wide", f"One event for {plan.wide_endpoints:,} endpoints", rows, [note])
 
 
-async def _fan_out(hall: Hall, state: str) -> tuple[float, list[float]]:
-    """Give the seconds from commit until every delivery is made, and the others' latencies."""
+async def _fan_out(hall: Hall, state: str) -> dict[str, float]:
+    """Give how long it took until every delivery was made, and how long the others did."""
     count = hall.plan.wide_endpoints
     async with own_sink(notes=True) as sink, hall.server.database() as scratch:
         await add_endpoints(scratch.connection, count, hall.sink.url, pattern="t.all", state=state)
@@ -69,16 +62,23 @@ async def _fan_out(hall: Hall, state: str) -> tuple[float, list[float]]:
                 )
             )
             await asyncio.sleep(HEAD_START_SECONDS)
-            seconds = await _until_made(scratch)
+            began, ended = await _until_made(scratch)
             latencies = await others
             if state == "active":
                 await all_arrived(hall.sink, received + count, child)
-    return seconds, latencies
+    figures = {"made in s": ended - began}
+    for name, since, until in (("meanwhile", began, ended), ("later", ended, math.inf)):
+        of_then = [it.seconds * 1000 for it in latencies if since <= it.emitted_at < until]
+        if of_then:
+            figures[f"others {name}, median ms"] = statistics.median(of_then)
+            figures[f"others {name}, max ms"] = max(of_then)
+    return figures
 
 
-async def _until_made(scratch: Scratch) -> float:
+async def _until_made(scratch: Scratch) -> tuple[float, float]:
+    """Emit, and give the moments of the commit and of the last delivery's making."""
     began = time.monotonic()
     await emit(scratch.connection, 1, 1, pattern="t.all")
     while await scratch.connection.fetchval(_LEFT):
         await asyncio.sleep(0.01)
-    return time.monotonic() - began
+    return began, time.monotonic()
