@@ -55,7 +55,7 @@ class Pace:
         self._give_back = give_back
         self._lanes: dict[str, Lane] = {}
         self._turns = Turns()  # lanes to ask the database for
-        self._trials = Trials(settings.slots)
+        self._trials = Trials(settings.slots, ahead_max=lease.batch_max)
         self._queue: deque[Lane] = deque()  # lanes that may start a POST, in turn
         self._lively = Lively()
         self._asked_again_at = 0.0  # when `on_room` will have been called by itself
@@ -276,8 +276,8 @@ class Pace:
 
     def _consider(self, lane: Lane) -> None:
         """Put a lane among those to lease for, if it has work due and room for it."""
-        if lane.trial is not None and (left := self._trials.leave(lane)) is not None:
-            while (other := self._trials.next(left)) is not None:
+        if lane.trial is not None:
+            for other in self._trials.leave(lane):
                 self._consider_due(other)
         self._consider_due(lane)
 
@@ -305,41 +305,63 @@ class Pace:
 
     def _next(self, now: float) -> tuple[Lane, Delivery, Event] | None:
         """Choose what starts now, and count it as under way."""
-        while self._queue and self._slots.are_free and not self._stopping:
-            if not self._may_start():
-                return None
-            lane = self._queue.popleft()
-            lane.queued = False
-            if not lane.waiting:
+        while (lane := self._next_lane()) is not None:
+            if not self._may_go_on(lane, now):
                 continue
-            if lane.in_flight and lane.in_flight >= self._slots.limit(lane):
-                # Whatever ends in this lane queues it again. Where that may take long, what waits
-                # goes back: it would keep others from leasing.
-                if not lane.is_quick:
-                    self._return_waiting(lane)
-                continue
-            if now < lane.paused_until or not self._holds(lane.endpoint.shard, now):
-                self._return_waiting(lane)
-                continue
-            if (tokens := lane.tokens(now)) < 1:
-                self._look_again(lane, (1 - tokens) / (lane.endpoint.rate_per_second or 1))
-                continue
-            delivery, event = lane.waiting.popleft()
-            self._enqueue(lane)
+            delivery, event = lane.waiting[0]
             if now > delivery.leased_at_monotonic + self._lease.margin_seconds / 2:
+                lane.waiting.popleft()
+                self._enqueue(lane)
                 self._slots.leased -= 1
                 self._give_back([delivery])  # its answer might come after the lease has ended
                 self._consider(lane)
                 continue
+            if not self._trials.start(lane):
+                lane.queued = self._trials.park(lane)
+                if not lane.queued:
+                    self._return_waiting(lane)
+                continue
+            lane.waiting.popleft()
+            self._enqueue(lane)
             self._slots.start(lane, now)
             if not lane.waiting:
                 self._consider(lane)
             return lane, delivery, event
         return None
 
+    def _next_lane(self) -> Lane | None:
+        """Take the lane whose turn it is, if anything may start now."""
+        while self._slots.are_free and not self._stopping and self._may_start():
+            lane = self._trials.unparked() or (self._queue.popleft() if self._queue else None)
+            if lane is None:
+                return None
+            lane.queued = False
+            if lane.waiting:
+                return lane
+        return None
+
+    def _may_go_on(self, lane: Lane, now: float) -> bool:
+        """Tell whether a lane's own limits let it start a POST; if not, see to what waits."""
+        if lane.in_flight and lane.in_flight >= self._slots.limit(lane):
+            # Whatever ends in this lane queues it again. Where that may take long, what waits
+            # goes back: it would keep others from leasing.
+            if not lane.is_quick:
+                self._return_waiting(lane)
+            return False
+        if now < lane.paused_until or not self._holds(lane.endpoint.shard, now):
+            self._return_waiting(lane)
+            return False
+        if (tokens := lane.tokens(now)) < 1:
+            self._look_again(lane, (1 - tokens) / (lane.endpoint.rate_per_second or 1))
+            return False
+        return True
+
     def _ended(self, lane: Lane, started_at: float, answered: bool) -> None:
         """Note the end of a POST; what it makes room for starts with what others do."""
-        lane.learn(started_at, time.monotonic(), answered=answered)
+        now = time.monotonic()
+        lane.learn(started_at, now, answered=answered)
+        if lane.tried_as is not None:
+            self._trials.end(lane, now - started_at)
         self._slots.end(lane)
         self._enqueue(lane)
         self._consider(lane)

@@ -17,6 +17,16 @@ AHEAD_SECONDS = 0.5  # leases that are taken ahead could be sent within this
 SMOOTHING = 0.2  # of the newest duration in an endpoint's average
 
 
+def ahead(under_way: int, average_seconds: float) -> int:
+    """Say how many leases could be sent within AHEAD_SECONDS, with so many POSTs under way.
+
+    None where they take long, or where it is not known how long they take.
+    """
+    if not 0 < average_seconds < QUICK_SECONDS:
+        return 0
+    return int(under_way * AHEAD_SECONDS / average_seconds)
+
+
 class Standing(Enum):
     """What an endpoint has shown of itself."""
 
@@ -51,6 +61,7 @@ class Lane:
     is_shut: bool = False  # it has said that it is gone
     standing: Standing = Standing.NEW
     trial: Standing | None = None  # as what it has a place among those on trial
+    tried_as: Standing | None = None  # as what it has a POST under way, if it is on trial
     held: bool = False  # among those that wait for such a place
     failures: int = 0  # in a row, each begun after the one before had ended
     failed_at: float = 0.0  # when the last of them ended
@@ -120,7 +131,7 @@ class Lane:
         As many as it could send within AHEAD_SECONDS, so that few statements take many; none for
         an endpoint that is not quick.
         """
-        return int(limit * AHEAD_SECONDS / self.average_seconds) if self.is_quick else 0
+        return ahead(limit, self.average_seconds) if self.is_quick else 0
 
     def learn(self, began: float, now: float, *, answered: bool) -> None:
         """Learn from a POST: as in TCP, an answer adds one to the window, silence halves it.

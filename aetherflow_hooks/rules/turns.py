@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable
 
 from aetherflow_hooks.model import Endpoint
-from aetherflow_hooks.rules.lane import Lane, Standing
+from aetherflow_hooks.rules.lane import SMOOTHING, Lane, Standing, ahead
 from aetherflow_hooks.rules.slots import LIVELY_MAX
 
 TRIAL_PART = 4  # a quarter of the slots for endpoints of each standing that is not proven
@@ -109,17 +109,24 @@ class Trials:
     slots together: however many of them hang, the others keep half. A place that falls free goes
     to who has waited longest and to who came last, in turn, so that an endpoint with new work does
     not wait behind thousands that are dead.
+
+    As long as new ones answer quickly, leases are taken for many more than have a POST under way.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, ahead_max: int) -> None:
         self._places = max(1, slots // TRIAL_PART)
-        self._taken = dict.fromkeys(Standing, 0)
+        self._ahead_max = ahead_max
+        self._ahead = 0  # new ones that may have leases beyond those with a POST under way
+        self._average_seconds = 0.0  # of a new one's POST; 0 until the first has ended
+        self._admitted = dict.fromkeys(Standing, 0)
+        self._under_way = dict.fromkeys(Standing, 0)
         self._held: dict[Standing, deque[Lane]] = {standing: deque() for standing in Standing}
+        self._parked: deque[Lane] = deque()  # new ones with leases
         self._newest_next = True
 
     @property
     def waiting(self) -> int:
-        """Lanes that wait for a place."""
+        """Lanes that wait for leases."""
         return sum(map(len, self._held.values()))
 
     def admit(self, lane: Lane) -> bool:
@@ -127,8 +134,8 @@ class Trials:
         standing = lane.standing
         if standing is Standing.PROVEN or lane.trial is not None:
             return True
-        if self._taken[standing] < self._places:
-            self._taken[standing] += 1
+        if self._free(standing) > 0:
+            self._admitted[standing] += 1
             lane.trial = standing
             return True
         if not lane.held:
@@ -136,21 +143,63 @@ class Trials:
             self._held[standing].append(lane)
         return False
 
-    def leave(self, lane: Lane) -> Standing | None:
-        """Give a lane's place back, if it has one and nothing of it is under way; say of which."""
+    def leave(self, lane: Lane) -> list[Lane]:
+        """Give a lane's place back, if it has one and nothing of it is under way; say for whom.
+
+        Where there are many places, they are given back together, so that one statement can take
+        leases for all who get them.
+        """
         standing = lane.trial
         if standing is None or lane.is_busy or lane.ready:
-            return None
-        self._taken[standing] -= 1
+            return []
+        self._admitted[standing] -= 1
         lane.trial = None
-        return standing
-
-    def next(self, standing: Standing) -> Lane | None:
-        """Give a lane that waits for a place, if there is one free."""
+        free = self._free(standing)
+        if free < self._ahead_of(standing) // 2:
+            return []
         held = self._held[standing]
-        if not held or self._taken[standing] >= self._places:
-            return None
-        lane = held.pop() if self._newest_next else held.popleft()
-        self._newest_next = not self._newest_next
-        lane.held = False
-        return lane
+        lanes: list[Lane] = []
+        while held and len(lanes) < free:
+            lanes.append(held.pop() if self._newest_next else held.popleft())
+            lanes[-1].held = False
+            self._newest_next = not self._newest_next
+        return lanes
+
+    def start(self, lane: Lane) -> bool:
+        """Tell whether a POST of a lane may start now; if so, it is counted until `end`."""
+        standing = lane.standing
+        if standing is Standing.PROVEN:
+            return True
+        if self._under_way[standing] >= self._places:
+            return False
+        self._under_way[standing] += 1
+        lane.tried_as = standing
+        return True
+
+    def park(self, lane: Lane) -> bool:
+        """Keep a lane that may not start; False: that might take long, or it is not new."""
+        if not self._ahead or lane.standing is not Standing.NEW:
+            return False
+        self._parked.append(lane)
+        return True
+
+    def unparked(self) -> Lane | None:
+        """Give a lane that may start now, if one is parked."""
+        if self._parked and self._under_way[Standing.NEW] < self._places:
+            return self._parked.popleft()
+        return None
+
+    def end(self, lane: Lane, seconds: float) -> None:
+        """Note that a POST on trial has ended, and learn from a new one how long they take."""
+        standing, lane.tried_as = lane.tried_as, None
+        assert standing is not None
+        self._under_way[standing] -= 1
+        if standing is Standing.NEW:
+            self._average_seconds += SMOOTHING * (seconds - self._average_seconds)
+            self._ahead = min(self._ahead_max, ahead(self._places, self._average_seconds))
+
+    def _ahead_of(self, standing: Standing) -> int:
+        return self._ahead if standing is Standing.NEW else 0
+
+    def _free(self, standing: Standing) -> int:
+        return self._places + self._ahead_of(standing) - self._admitted[standing]

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -57,14 +57,18 @@ class Bench:
         await self.settle()
         return len(ending)
 
-    def lease_all(self, plenty: int = 1_000_000) -> int:
-        """Give pace whatever it wants, as a database with plenty would; tell how much."""
+    def lease_all(self, has: Counter[str] | None = None) -> int:
+        """Give pace whatever it wants, as far as a database `has` it; tell how much."""
         count = 0
         while (wanted := self.pace.wanted()) is not None:
+            rooms = Counter(wanted.rooms)
+            if has is not None:
+                rooms &= has
+                has -= rooms
             work = [
                 (delivery(wanted, endpoint_id, number), Event(f"evt_{number:024x}", "a", b"{}"))
-                for endpoint_id, room in wanted.rooms.items()
-                for number in range(min(room, plenty))
+                for endpoint_id, room in rooms.items()
+                for number in range(room)
             ]
             count += len(work)
             self.pace.take(Leased(wanted, list(work), {}))
@@ -169,6 +173,38 @@ async def test_every_endpoint_gets_its_trial_in_the_end() -> None:
     await bench.pace.drain(0)
 
 
+async def test_leases_for_new_endpoints_follow_the_answers_of_those_before() -> None:
+    """So many come with one statement; but no more of them than before have a POST under way."""
+    bench = Bench(slots=16)
+    has = Counter(f"new_{number}" for number in range(200))
+    for name in list(has):
+        bench.pace.due(endpoint(name))
+    assert bench.lease_all(has) == 4
+    served = await bench.answer_all()
+    assert bench.lease_all(has) == 196
+    await bench.settle()
+    while served < 100:
+        assert len(bench.under_way) == 4
+        served += await bench.answer_all()
+    # Where they begin to hang, what has waited for long goes back.
+    lanes = bench.pace._lanes
+    for name, _ in bench.under_way:
+        bench.pace._trials.end(lanes[name], 60.0)
+        bench.pace._trials.start(lanes[name])
+    for lane in lanes.values():
+        lane.waiting = deque(
+            (waiting._replace(leased_at_monotonic=waiting.leased_at_monotonic - 11), event)
+            for waiting, event in lane.waiting
+        )
+    served += await bench.answer_all(answered=False)
+    assert (len(bench.back), bench.pace.leased) == (200 - served, 0)
+    has.update(waiting.endpoint_id for waiting in bench.back)
+    for name in has:
+        bench.pace.due(lanes[name].endpoint)
+    assert bench.lease_all(has) == 4
+    await bench.pace.drain(0)
+
+
 async def test_a_shard_that_is_let_go_gives_its_trials_to_others() -> None:
     bench = Bench(slots=16, full=True)
     for number in range(8):
@@ -217,11 +253,11 @@ async def test_room_is_offered_to_endpoints_that_answer_and_have_nothing_older()
     for some in (*quick, limited, late):
         bench.pace.due(some)
     assert bench.pace.may_wait(0)  # they have older work
-    bench.lease_all(plenty=1)
+    bench.lease_all(Counter(some.id for some in (*quick, limited, late)))
     assert not bench.pace.may_wait(0)
     assert bench.pace.open_rooms(0) == []  # nobody knows yet that they answer
     await bench.answer_all()
-    bench.lease_all(plenty=0)
+    bench.lease_all(Counter())
     bench.pace.due(late)  # it has work, which must not be overtaken
     assert not bench.pace.may_wait(0)  # for a little that is older nobody is kept idle
     rooms = bench.pace.open_rooms(0)
@@ -238,9 +274,9 @@ async def test_what_fan_out_has_leased_is_sent_or_given_back() -> None:
     bench = Bench()
     bench.pace.due(endpoint("a"))
     bench.pace.due(endpoint("b"))
-    bench.lease_all(plenty=1)
+    bench.lease_all(Counter("ab"))
     await bench.answer_all()
-    bench.lease_all(plenty=0)
+    bench.lease_all(Counter())
     wanted = Wanted(0, {"a": 2, "b": 1, "gone": 1})
     work = [
         (delivery(wanted, name, number), Event(f"evt_{number:024x}", "a", b"{}"))
@@ -288,7 +324,7 @@ async def test_an_endpoint_without_more_work_is_not_asked_for_again() -> None:
     bench.pace.due(endpoint("a"))
     assert bench.lease_all() == 1
     await bench.answer_all()
-    assert bench.lease_all(plenty=2) == 2
+    assert bench.lease_all(Counter({"a": 2})) == 2
     await bench.answer_all()
     assert bench.pace.wanted() is None
 
