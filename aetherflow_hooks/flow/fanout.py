@@ -44,7 +44,7 @@ class Hands(Protocol):
         rows: Sequence[Row],
         asked_at: float,
         *,
-        is_all: bool,
+        others: int,
     ) -> None:
         """Take over what was leased: rows of `fanout_events` that name an event."""
 
@@ -192,6 +192,7 @@ class Fanout:
                 self._first_endpoints,
                 offer.rooms if offer else NO_ROOMS,
                 offer.token if offer else 0,
+                offer is not None and not self._is_pile,  # what is sent at once is read at once
             )
         except BaseException:
             if self._hands and offer:
@@ -204,7 +205,7 @@ class Fanout:
             elif row["endpoint_id"]:
                 made.append((row["shard"], row["endpoint_id"]))
         if self._hands and offer:
-            self._hands.adopt(offer, shard, leased, asked_at, is_all=not made)
+            self._hands.adopt(offer, shard, leased, asked_at, others=len(made))
         if made:
             self._hand_on(made, False)
         events: int = rows[0]["events"]

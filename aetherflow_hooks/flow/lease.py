@@ -29,6 +29,14 @@ SECONDS_REMEMBERED = 1_000
 EVENT_BYTES = 500  # that an event takes beside its body
 IDLE_SECONDS = 1.0  # a bound; pace wakes us when it wants something
 OFFER_SECONDS = 0.02  # how long it holds who is offered how much
+# Where little of what fan-out makes is for those who are offered something, as with thousands of
+# endpoints in turn, an offer to many costs more than it saves. Then only a few are made, to see
+# whether that has changed.
+OFFER_TO_MANY = 100
+OFFER_USE_MIN = 0.25
+OFFER_SMOOTHING = 0.1  # of the newest offer's use in the average
+OFFERS_SKIPPED = 10
+NO_OFFER = Offer(0, "{}", [])
 
 
 class Lease:
@@ -61,9 +69,12 @@ class Lease:
         self._hand_on = hand_on
         self._hand_back = hand_back
         self._doubtful: list[tuple[Wanted, int]] = []  # with the token that was used
-        self._offered = Offer(0, "{}", [])
+        self._offered = NO_OFFER
+        self._offered_to = 0  # how many endpoints
         self._offered_until = 0.0
         self._offers_out = 0
+        self._offer_use = 1.0  # the part of new deliveries that was leased at once, of late
+        self._offers_to_skip = 0
         self._events = _Events(settings.lease.bodies_max_bytes)
         self.wake = asyncio.Event()
 
@@ -91,12 +102,18 @@ class Lease:
 
         Each offer is ended by `adopt` or by `doubt`.
         """
+        if self._offers_to_skip > 0:
+            self._offers_to_skip -= 1
+            self._offers_out += 1
+            return NO_OFFER
         if self._may_wait(self._offers_out):
             return None
         now = time.monotonic()
         if now >= self._offered_until:
             self._offered_until = now + OFFER_SECONDS
-            self._offered = self._make_offer(self._open_rooms(self._offers_out))
+            open_rooms = self._open_rooms(self._offers_out)
+            self._offered_to = len(open_rooms)
+            self._offered = self._make_offer(open_rooms)
         self._offers_out += 1
         return self._offered._replace(token=random.getrandbits(63))
 
@@ -107,11 +124,11 @@ class Lease:
         rows: Sequence[Row],
         asked_at: float,
         *,
-        is_all: bool,
+        others: int,
     ) -> None:
-        """Take over what fan-out has leased: rows of deliveries, and of their events.
+        """Take over what fan-out has leased: rows of deliveries, and of events.
 
-        Unless that `is_all` that it made, the events are kept for what is leased later.
+        Where it has made more, for so many `others`, the events are kept for what is leased later.
         """
         self._offers_out -= 1
         deliveries = []
@@ -119,7 +136,7 @@ class Lease:
         for _, shard, endpoint_id, event_id, leased_at, *content in rows:
             if endpoint_id is None:
                 events[event_id] = event = _event((event_id, *content))
-                if not is_all:
+                if others:
                     self._events.put(event)
                 continue
             deliveries.append(
@@ -135,6 +152,8 @@ class Lease:
                     False,
                 )
             )
+        if offer is not NO_OFFER:
+            self._learn(len(deliveries), others)
         if deliveries:
             work = [(delivery, events.get(delivery.event_id)) for delivery in deliveries]
             self._hand_on(Leased(None, work, {}))
@@ -163,6 +182,13 @@ class Lease:
                 [delivery.token for delivery in returned],
             )
             log.debug(LogEvent.LEASE_RETURNED, shard=shard, deliveries=len(returned))
+
+    def _learn(self, leased: int, others: int) -> None:
+        """Learn from an offer how much of new work is leased at once."""
+        if leased + others:
+            self._offer_use += OFFER_SMOOTHING * (leased / (leased + others) - self._offer_use)
+        if self._offered_to > OFFER_TO_MANY and self._offer_use < OFFER_USE_MIN:
+            self._offers_to_skip = OFFERS_SKIPPED
 
     async def _take(self, wanted: Wanted) -> Leased:
         token = random.getrandbits(63)

@@ -219,7 +219,7 @@ async def test_attempts_end_for_a_delivery_that_kills_its_engine(world: World) -
     await world.endpoint("/a", retry_schedule_seconds=[1, 1])
     await world.emit()
     for shard in range(16):
-        await world.database.rows("fanout_events", shard, 10, 10, "{}", 0)
+        await world.database.rows("fanout_events", shard, 10, 10, "{}", 0, False)
     await world.connection.execute("update aetherflow.deliveries set attempt = 3")
     async with world.engine():
         await world.until("select exists (select from aetherflow.dead)")

@@ -1,6 +1,8 @@
 """Lease alone: what is taken, by whom, and what becomes of it."""
 
 import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import orjson
 import pytest
@@ -49,7 +51,7 @@ async def deliveries(world: World, count: int) -> str:
         count,
     )
     for shard in range(16):
-        await world.database.rows("fanout_events", shard, 1000, 1000, "{}", 0)
+        await world.database.rows("fanout_events", shard, 1000, 1000, "{}", 0, False)
     return str(endpoint["id"])
 
 
@@ -199,9 +201,9 @@ async def test_what_fan_out_has_leased_is_handed_on_with_its_events(world: World
     assert other.token != offer.token
     await world.emit("a.b", '{"n": 4}')
     (shard,) = await world.connection.fetchrow("select shard from aetherflow.outbox")
-    rows = await world.database.rows("fanout_events", shard, 9, 9, offer.rooms, offer.token)
+    rows = await world.database.rows("fanout_events", shard, 9, 9, offer.rooms, offer.token, False)
     assert len(rows) == 2  # the delivery and the event
-    holder.lease.adopt(offer, shard, rows, asked_at=1.0, is_all=False)
+    holder.lease.adopt(offer, shard, rows, asked_at=1.0, others=1)
     ((delivery, event),) = holder.leased[-1].work
     assert holder.leased[-1].wanted is None
     assert (delivery.endpoint_id, delivery.attempt, delivery.token) == (endpoint_id, 1, offer.token)
@@ -216,6 +218,28 @@ async def test_what_fan_out_has_leased_is_handed_on_with_its_events(world: World
     assert again[event.id] == event  # kept, as others may have it too
 
 
+async def test_offers_to_many_are_few_while_hardly_any_of_them_is_taken_up(world: World) -> None:
+    holder = Holder(world)
+    endpoint_id = await deliveries(world, 1)
+    (endpoint,) = (await holder.take(1, endpoint_id)).endpoints.values()
+    holder.open = [(replace(endpoint, id=f"ep_{number}"), 1) for number in range(200)]
+
+    def made(*, leased: bool) -> bool:
+        """Tell whether a statement that made one delivery had an offer."""
+        offer = holder.lease.offer()
+        assert offer is not None
+        row = (1, 0, endpoint_id, "evt_1", datetime.now(UTC), None, None, None)
+        holder.lease.adopt(offer, 0, [row] if leased else [], asked_at=1.0, others=not leased)
+        return bool(offer.wanted)
+
+    assert all(made(leased=True) for _ in range(20))
+    unused = [made(leased=False) for _ in range(100)]
+    assert all(unused[:10])
+    assert 0 < sum(unused[50:]) < 10
+    used = [made(leased=True) for _ in range(100)]
+    assert all(used[50:])
+
+
 async def test_leases_of_a_fan_out_in_doubt_are_ended(world: World) -> None:
     """The connection may be lost when the statement is done, and before we learn of it."""
     holder = Holder(world)
@@ -226,7 +250,7 @@ async def test_leases_of_a_fan_out_in_doubt_are_ended(world: World) -> None:
     assert offer is not None
     await world.emit("a.b", '{"n": 4}')
     (shard,) = await world.connection.fetchrow("select shard from aetherflow.outbox")
-    await world.database.rows("fanout_events", shard, 9, 9, offer.rooms, offer.token)
+    await world.database.rows("fanout_events", shard, 9, 9, offer.rooms, offer.token, False)
     holder.lease.doubt(offer)
     assert holder.lease.is_in_doubt
     holder.wanted = None

@@ -59,7 +59,7 @@ async def many(world: World, count: int) -> list[str]:
         await world.endpoint(f"/{place}")
     await world.emit()
     shard = await world.value("select shard from aetherflow.outbox")
-    await world.database.rows("fanout_events", shard, 1, 1000, "{}", 0)
+    await world.database.rows("fanout_events", shard, 1, 1000, "{}", 0, False)
     ids = await world.rows("select id from aetherflow.endpoints order by shard, id")
     return [row["id"] for row in ids]
 

@@ -142,7 +142,7 @@ async def test_fan_out_is_all_or_nothing(world: World) -> None:
     shard = await world.value("select shard from aetherflow.outbox")
     statement = statements("aetherflow")["fanout_events"]
     with pytest.raises(asyncpg.CheckViolationError):
-        await world.connection.fetch(statement, shard, 10, 10, "{}", 0)
+        await world.connection.fetch(statement, shard, 10, 10, "{}", 0, False)
     assert await world.value("select count(*) from aetherflow.outbox") == 1
     await world.connection.execute("alter table aetherflow.deliveries drop constraint no_way")
     async with world.engine():

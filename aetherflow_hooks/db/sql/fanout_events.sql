@@ -4,12 +4,13 @@
 --   $3 endpoints_max bigint
 --   $4 rooms jsonb
 --   $5 token bigint
+--   $6 with_events boolean
 -- returns events, shard, endpoint_id, event_id, leased_at, type, data, emitted_unix_seconds
 -- walks outbox_pkey, subscriptions_pkey, endpoints_pkey, events_pkey
 --
--- One row per new delivery that is on lease at once, one without an endpoint for each event of those,
--- and one without an event per endpoint that has other new work; at least one row, with the number
--- of events taken. On lease are, under the token, as many of an endpoint's as $4 says: a JSON object
+-- One row per new delivery that is on lease at once, one without an endpoint for each event of those
+-- or, with $6, of all, and one without an event per endpoint that has other new work; at least one
+-- row, with the number of events taken. On lease are, under the token, as many of an endpoint's as $4 says: a JSON object
 -- of "endpoint/version": [room, lease seconds], which holds no endpoint that has older work. Who
 -- wants a type is looked up once for all events of that type. Those that more than endpoints_max
 -- endpoints want go back into the outbox as begun, for fanout_begun to go on behind the last.
@@ -107,11 +108,11 @@ left join (
     union all
     (select distinct m.shard, m.endpoint_id, null, null, null, null::bigint from made m where m.lease_token = 0)
     union all
-    select null, null, on_lease.id, e.type, e.data, floor(extract(epoch from e.emitted_at))::bigint
-    from (select distinct m.event_id as id from made m where m.lease_token <> 0) on_lease
+    select null, null, told.id, e.type, e.data, floor(extract(epoch from e.emitted_at))::bigint
+    from (select distinct m.event_id as id from made m where m.lease_token <> 0 or $6) told
     cross join lateral (
         select e.type, e.data, e.emitted_at from aetherflow.events e
-        where e.shard = $1 and e.id = on_lease.id
+        where e.shard = $1 and e.id = told.id
         limit 1
     ) e
 ) new on true
