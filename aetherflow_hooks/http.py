@@ -33,7 +33,7 @@ TARGETS_REMEMBERED = 10_000  # URLs whose first lines stay written
 DEADLINE_TICK_SECONDS = 0.05  # how late the end of a deadline may be noticed
 READ_BYTES = 65_536  # of a connection at once
 JOINED_BYTES_MAX = 65_536  # a body up to this goes out in one write with its head
-SENT_TOGETHER_MAX = 32  # while these are made, the first of them waits
+SENT_TOGETHER_MAX = 8  # a receiver begins with these while the next are made
 BROKEN_OFF: Outcome = NotReached("broken off: the engine was stopped")
 
 _NO_TRACES: list[Any] = []
