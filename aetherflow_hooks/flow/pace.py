@@ -23,7 +23,6 @@ from aetherflow_hooks.rules.turns import Lively, Trials, Turns
 DUE_TICK_SECONDS = 0.05  # what falls due together is looked at together, so late at the most
 IDLE_SECONDS = 600.0  # an endpoint without work is forgotten after this
 MORE_SHARES = 8  # a part of a batch that one endpoint may be offered beyond its share
-RATE_AHEAD_SECONDS = 0.5  # a limited endpoint has leases for what it may get within this
 
 
 class Pace:
@@ -250,7 +249,7 @@ class Pace:
         self._stopping = True
         for lane in self._lanes.values():
             self._return_waiting(lane)
-            self._cancel_alarms(lane)
+            lane.cancel_alarms()
         if not self._slots.in_flight:
             return
         try:
@@ -266,13 +265,12 @@ class Pace:
             self._look_again(lane, lane.paused_until - now)
             return 0
         room = self._slots.room(lane)
-        rate = lane.endpoint.rate_per_second
-        if rate is not None and room > 0:
-            coming = lane.tokens(now) + rate * RATE_AHEAD_SECONDS - len(lane.waiting)
-            if coming < 1:
-                self._look_again(lane, (1 - coming) / rate)
-            room = min(room, int(coming))
-        return room
+        if room <= 0:
+            return room
+        by_rate, more_in_seconds = lane.room_by_rate(now)
+        if by_rate < 1:
+            self._look_again(lane, more_in_seconds)
+        return min(room, by_rate)
 
     def _consider(self, lane: Lane) -> None:
         """Put a lane among those to lease for, if it has work due and room for it."""
@@ -310,10 +308,7 @@ class Pace:
                 continue
             delivery, event = lane.waiting[0]
             if now > delivery.leased_at_monotonic + self._lease.margin_seconds / 2:
-                lane.waiting.popleft()
-                self._enqueue(lane)
-                self._slots.leased -= 1
-                self._give_back([delivery])  # its answer might come after the lease has ended
+                self._return_waiting(lane)  # an answer might come after the lease has ended
                 self._consider(lane)
                 continue
             if not self._trials.start(lane):
@@ -343,8 +338,7 @@ class Pace:
     def _may_go_on(self, lane: Lane, now: float) -> bool:
         """Tell whether a lane's own limits let it start a POST; if not, see to what waits."""
         if lane.in_flight and lane.in_flight >= self._slots.limit(lane):
-            # Whatever ends in this lane queues it again. Where that may take long, what waits
-            # goes back: it would keep others from leasing.
+            # What ends here queues it again. Where that may take long, others can lease instead.
             if not lane.is_quick:
                 self._return_waiting(lane)
             return False
@@ -380,18 +374,9 @@ class Pace:
             lane.waiting.clear()
 
     def _forget(self, lane: Lane) -> None:
-        self._cancel_alarms(lane)
+        lane.cancel_alarms()
         self._lively.drop(lane)
         del self._lanes[lane.endpoint.id]
-
-    @staticmethod
-    def _cancel_alarms(lane: Lane) -> None:
-        for alarm in lane.later.values():
-            alarm.cancel()
-        lane.later.clear()
-        if lane.refill is not None:
-            lane.refill.cancel()
-            lane.refill = None
 
     def _fall_due(self, lane: Lane, tick: int) -> None:
         del lane.later[tick]

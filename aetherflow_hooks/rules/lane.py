@@ -8,12 +8,14 @@ from typing import Protocol
 from aetherflow_hooks.model import Delivery, Endpoint, Event
 from aetherflow_hooks.rules.bucket import Bucket
 
+NO_LIMIT = 1 << 30
 FIRST_WINDOW = 4  # POSTs under way to an endpoint that has just begun to answer
 FAILING_FROM = 3  # failures in a row
 PAUSE_SECONDS = 1.0  # the first one of an endpoint that fails; each is twice the one before
 PAUSE_DOUBLINGS_MAX = 6  # so a minute at the most
 QUICK_SECONDS = 1.0  # an endpoint that answers within this is leased for ahead of its sending
 AHEAD_SECONDS = 0.5  # leases that are taken ahead could be sent within this
+RATE_AHEAD_SECONDS = 0.5  # a limited endpoint has leases for what it may get within this
 SMOOTHING = 0.2  # of the newest duration in an endpoint's average
 
 
@@ -108,6 +110,23 @@ class Lane:
         """Give the POSTs that its rate lets go now; without a rate there is always one."""
         rate = self.endpoint.rate_per_second
         return 1.0 if rate is None else self.bucket.fill(now, rate, self.endpoint.burst)
+
+    def room_by_rate(self, now: float) -> tuple[int, float]:
+        """Say how many more leases its rate allows for, and in how many seconds for the first."""
+        rate = self.endpoint.rate_per_second
+        if rate is None:
+            return NO_LIMIT, 0.0
+        coming = self.tokens(now) + rate * RATE_AHEAD_SECONDS - len(self.waiting)
+        return int(coming), max(0.0, (1 - coming) / rate)
+
+    def cancel_alarms(self) -> None:
+        """Forget when to look at it again."""
+        for alarm in self.later.values():
+            alarm.cancel()
+        self.later.clear()
+        if self.refill is not None:
+            self.refill.cancel()
+            self.refill = None
 
     def limit(self, share: int) -> int:
         """Say how many POSTs may be under way: its own limit, what it has earned, and its share.
