@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ BRISK: dict[str, dict[str, Any]] = {
     "engine": {"grace_seconds": 5.0},
 }
 
+LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 _numbers = itertools.count()
 
 

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from aetherflow_hooks.config import FanoutSettings
@@ -26,6 +27,13 @@ FIRST_ENDPOINTS = 500  # that an event reaches at once; the others beside what i
 HOLD_SECONDS = 0.25  # how long a pile waits at most for room to be leased as it is made
 HOLD_STEP_SECONDS = 0.005
 NO_ROOMS = "{}"
+# An event's moment is that of its emitting, and it may be committed later than others of a later
+# moment. A look begins as long before the first of the last look, and finds what comes later still
+# as one of those that begin with the oldest. Those take a tenth of the time at the most: all of the
+# looks, unless an old snapshot makes Postgres keep what has been fanned out.
+LATE_SECONDS = 1.0
+WHOLE_LOOK_PAUSES = 9
+EVER_SECONDS = 1e9
 
 # (shard, endpoint_id) of each that has new work, and whether they are very many of one event
 HandOn = Callable[[list[tuple[int, str]], bool], None]
@@ -86,6 +94,8 @@ class Fanout:
         self._batch = min(FIRST_BATCH, settings.batch_max)
         self._first_endpoints = min(FIRST_ENDPOINTS, settings.endpoints_max)
         self._last_shard = -1
+        self._firsts: dict[int, float] = {}  # by shard: nothing was due before, by our clock
+        self._whole_look_at = 0.0
         self._active_at = self._looked_at = self._next_at = time.monotonic()
         self._asleep = False
         self._pause_seconds = settings.poll_seconds
@@ -119,12 +129,13 @@ class Fanout:
 
     async def wide_turn(self) -> float:
         """Carry on one event of each shard where one has begun; tell when to come again."""
-        found = await self._database.rows("find_events", sorted(self._shards()), True)
+        shards = sorted(self._shards())
+        found = await self._database.rows("find_events", shards, [EVER_SECONDS] * len(shards), True)
         if not found:
             self.wide_since = None
         elif self.wide_since is None:
             self.wide_since = time.monotonic()
-        for shard, _ in found:
+        for shard, _, _ in found:
             made = await self._database.rows("fanout_begun", shard, self._settings.endpoints_max)
             self._hand_on([(shard, endpoint_id) for shard, endpoint_id in made], True)
             log.debug(LogEvent.FANOUT_DONE, shard=shard, events=0, endpoints=len(made))
@@ -134,20 +145,22 @@ class Fanout:
         """Give the number of events taken, and the seconds until the next one is due."""
         taken, next_due_seconds = 0, float("inf")
         self._looked_at = time.monotonic()
-        found = await self._database.rows("find_events", sorted(self._shards()), False)
+        found = await self._look()
         # Where the last turn broke off, this one goes on: no shard keeps the others waiting.
-        due: deque[int] = deque()
-        for shard, due_in_seconds in sorted(found, key=lambda row: row[0] <= self._last_shard):
+        due: deque[tuple[int, datetime]] = deque()
+        for shard, due_at, due_in_seconds in sorted(
+            found, key=lambda row: row["shard"] <= self._last_shard
+        ):
             if due_in_seconds > 0:
                 next_due_seconds = min(next_due_seconds, due_in_seconds)
             else:
-                due.append(shard)
+                due.append((shard, due_at))
 
         async def work() -> int:
             events = 0
             while due:
-                self._last_shard = due.popleft()
-                events += await self._fan_out_new(self._last_shard)
+                self._last_shard, due_at = due.popleft()
+                events += await self._fan_out_new(self._last_shard, due_at)
             return events
 
         done = await asyncio.gather(*(work() for _ in range(WORKERS)), return_exceptions=True)
@@ -158,7 +171,26 @@ class Fanout:
         self._last_shard = -1
         return taken, next_due_seconds
 
-    async def _fan_out_new(self, shard: int) -> int:
+    async def _look(self) -> Sequence[Row]:
+        """Find the first event of each shard: of all there are, or of those that came lately."""
+        shards = sorted(self._shards())
+        now = time.monotonic()
+        is_whole = now >= self._whole_look_at
+        sinces_seconds_ago = [
+            EVER_SECONDS
+            if is_whole or shard not in self._firsts
+            else now - self._firsts[shard] + LATE_SECONDS
+            for shard in shards
+        ]
+        found = await self._database.rows("find_events", shards, sinces_seconds_ago, False)
+        if is_whole:
+            ended_at = time.monotonic()
+            self._whole_look_at = ended_at + WHOLE_LOOK_PAUSES * (ended_at - now)
+        self._firsts = dict.fromkeys(shards, now)
+        self._firsts |= {row["shard"]: now + min(0.0, row["due_in_seconds"]) for row in found}
+        return found
+
+    async def _fan_out_new(self, shard: int, since: datetime) -> int:
         """Fan out a batch of one shard; give the number of its events.
 
         How many deliveries an event makes is not known before, so the batch is what has lately
@@ -167,7 +199,7 @@ class Fanout:
         offer = await self._offer()
         began = time.monotonic()
         try:
-            events, endpoints = await self._fan_out(shard, offer)
+            events, endpoints = await self._fan_out(shard, since, offer)
         except DatabaseUnavailable:
             self._batch = max(1, self._batch // 4)
             raise
@@ -181,7 +213,7 @@ class Fanout:
             self._batch = min(self._batch * 2, self._settings.batch_max)
         return events
 
-    async def _fan_out(self, shard: int, offer: Offer | None) -> tuple[int, int]:
+    async def _fan_out(self, shard: int, since: datetime, offer: Offer | None) -> tuple[int, int]:
         """Run one statement; give how many events it took, and how many endpoints it reached."""
         asked_at = time.monotonic()
         try:
@@ -193,6 +225,7 @@ class Fanout:
                 offer.rooms if offer else NO_ROOMS,
                 offer.token if offer else 0,
                 offer is not None and not self._is_pile,  # what is sent at once is read at once
+                since,
             )
         except BaseException:
             if self._hands and offer:

@@ -22,7 +22,7 @@ from aetherflow_hooks.db.database import FLOW_OPTIONS, connect_options
 from aetherflow_hooks.db.statements import statements
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
 from aetherflow_hooks.dev.receiver import Receiver
-from tests.conftest import World, roomy_folder, settings_for, until
+from tests.conftest import LONG_AGO, World, roomy_folder, settings_for, until
 from tests.contract.plans import WALKS, detours
 
 OWNED = "select count(distinct owner) = $1 from aetherflow.shards where leased_until > now()"
@@ -219,7 +219,7 @@ async def test_attempts_end_for_a_delivery_that_kills_its_engine(world: World) -
     await world.endpoint("/a", retry_schedule_seconds=[1, 1])
     await world.emit()
     for shard in range(16):
-        await world.database.rows("fanout_events", shard, 10, 10, "{}", 0, False)
+        await world.database.rows("fanout_events", shard, 10, 10, "{}", 0, False, LONG_AGO)
     await world.connection.execute("update aetherflow.deliveries set attempt = 3")
     async with world.engine():
         await world.until("select exists (select from aetherflow.dead)")

@@ -9,6 +9,7 @@ import pytest
 
 from aetherflow_hooks.config import FanoutSettings
 from aetherflow_hooks.db import Row
+from aetherflow_hooks.flow import fanout as fanout_module
 from aetherflow_hooks.flow.fanout import Fanout, Hands
 from aetherflow_hooks.manage.endpoints import set_endpoint_state
 from aetherflow_hooks.model import EndpointState, Offer
@@ -275,3 +276,30 @@ async def test_what_is_emitted_together_is_of_one_shard(world: World) -> None:
     # The moment is rounded to the nearest of them.
     assert all(row["shard"] in {row["ms"] // 16 % 16, (row["ms"] + 1) // 16 % 16} for row in rows)
     assert len({row["random"] for row in rows}) == 1000
+
+
+async def test_what_is_committed_very_late_is_found_by_a_look_at_everything(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others begin where the last one found something, and find what comes a little late."""
+    await world.endpoint()
+    await world.emit()
+    stage = fanout(world, [])
+    monkeypatch.setattr(fanout_module, "WHOLE_LOOK_PAUSES", 1e6)  # as if that look had taken long
+    assert await stage.turn() == 0
+    left = "select event_id from aetherflow.outbox"
+    very_late, late = [await world.emit() for _ in range(2)]
+    for event_id, seconds in ((very_late, 5), (late, 0.5)):
+        await world.connection.execute(
+            "update aetherflow.outbox set due_at = due_at - make_interval(secs => $2) "
+            "where event_id = $1",
+            event_id,
+            seconds,
+        )
+    while await stage.turn() == 0:
+        pass
+    assert [row["event_id"] for row in await world.rows(left)] == [very_late]
+    stage._whole_look_at = 0.0
+    while await stage.turn() == 0:
+        pass
+    assert await world.rows(left) == []

@@ -12,7 +12,7 @@ from aetherflow_hooks.errors import DatabaseUnavailable
 from aetherflow_hooks.flow.lease import Lease
 from aetherflow_hooks.manage.endpoints import set_endpoint_state
 from aetherflow_hooks.model import Endpoint, EndpointState, Leased, Wanted
-from tests.conftest import World
+from tests.conftest import LONG_AGO, World
 
 
 class Holder:
@@ -51,7 +51,7 @@ async def deliveries(world: World, count: int) -> str:
         count,
     )
     for shard in range(16):
-        await world.database.rows("fanout_events", shard, 1000, 1000, "{}", 0, False)
+        await world.database.rows("fanout_events", shard, 1000, 1000, "{}", 0, False, LONG_AGO)
     return str(endpoint["id"])
 
 
@@ -201,7 +201,9 @@ async def test_what_fan_out_has_leased_is_handed_on_with_its_events(world: World
     assert other.token != offer.token
     await world.emit("a.b", '{"n": 4}')
     (shard,) = await world.connection.fetchrow("select shard from aetherflow.outbox")
-    rows = await world.database.rows("fanout_events", shard, 9, 9, offer.rooms, offer.token, False)
+    rows = await world.database.rows(
+        "fanout_events", shard, 9, 9, offer.rooms, offer.token, False, LONG_AGO
+    )
     assert len(rows) == 2  # the delivery and the event
     holder.lease.adopt(offer, shard, rows, asked_at=1.0, others=1)
     ((delivery, event),) = holder.leased[-1].work
@@ -250,7 +252,9 @@ async def test_leases_of_a_fan_out_in_doubt_are_ended(world: World) -> None:
     assert offer is not None
     await world.emit("a.b", '{"n": 4}')
     (shard,) = await world.connection.fetchrow("select shard from aetherflow.outbox")
-    await world.database.rows("fanout_events", shard, 9, 9, offer.rooms, offer.token, False)
+    await world.database.rows(
+        "fanout_events", shard, 9, 9, offer.rooms, offer.token, False, LONG_AGO
+    )
     holder.lease.doubt(offer)
     assert holder.lease.is_in_doubt
     holder.wanted = None

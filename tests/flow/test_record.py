@@ -21,7 +21,7 @@ from aetherflow_hooks.model import (
     RetryIn,
     Verdict,
 )
-from tests.conftest import World
+from tests.conftest import LONG_AGO, World
 
 TOKEN = 4711
 OK = Answered(200, None, b"")
@@ -55,7 +55,7 @@ async def leased(world: World, count: int = 1) -> list[Delivery]:
         "select count(aetherflow.emit('a.b', '{}')) from generate_series(1, $1)", count
     )
     for shard in range(16):
-        await world.database.rows("fanout_events", shard, 1000, 1000, "{}", 0, False)
+        await world.database.rows("fanout_events", shard, 1000, 1000, "{}", 0, False, LONG_AGO)
     await world.connection.execute(
         "update aetherflow.deliveries set attempt = 1, lease_token = $1,"
         " leased_until = now() + interval '30 s'",

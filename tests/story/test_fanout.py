@@ -6,7 +6,7 @@ import pytest
 from aetherflow_hooks.db.statements import statements
 from aetherflow_hooks.manage.endpoints import delete_endpoint, set_endpoint_state
 from aetherflow_hooks.model import EndpointState
-from tests.conftest import World
+from tests.conftest import LONG_AGO, World
 
 
 def arrived(world: World, path: str) -> list[str]:
@@ -142,7 +142,7 @@ async def test_fan_out_is_all_or_nothing(world: World) -> None:
     shard = await world.value("select shard from aetherflow.outbox")
     statement = statements("aetherflow")["fanout_events"]
     with pytest.raises(asyncpg.CheckViolationError):
-        await world.connection.fetch(statement, shard, 10, 10, "{}", 0, False)
+        await world.connection.fetch(statement, shard, 10, 10, "{}", 0, False, LONG_AGO)
     assert await world.value("select count(*) from aetherflow.outbox") == 1
     await world.connection.execute("alter table aetherflow.deliveries drop constraint no_way")
     async with world.engine():

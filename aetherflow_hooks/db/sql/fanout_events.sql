@@ -5,6 +5,7 @@
 --   $4 rooms jsonb
 --   $5 token bigint
 --   $6 with_events boolean
+--   $7 since timestamptz
 -- returns events, shard, endpoint_id, event_id, leased_at, type, data, emitted_unix_seconds
 -- walks outbox_pkey, subscriptions_pkey, endpoints_pkey, events_pkey
 --
@@ -14,7 +15,7 @@
 -- of "endpoint/version": [room, lease seconds], which holds no endpoint that has older work. Who
 -- wants a type is looked up once for all events of that type. Those that more than endpoints_max
 -- endpoints want go back into the outbox as begun, for fanout_begun to go on behind the last.
--- Two engines at one shard do each event once: the second waits for the first to delete it, and then
+-- Nothing is due before $7: see find_events. Two engines at one shard do each event once: the second waits for the first to delete it, and then
 -- does not find it. Locking first, to skip what is locked, would cost a log record each. So no
 -- delivery is made twice, and to ask for each whether it is there would cost half as much again;
 -- should one be there, by whatever hand, the statement fails and is run `again`, which leaves it as
@@ -22,7 +23,7 @@
 -- another index where it believes a table to be empty.
 with due as materialized (
     select o.ctid as row_at from aetherflow.outbox o
-    where o.shard = $1 and not o.begun and o.due_at <= now()
+    where o.shard = $1 and not o.begun and o.due_at between $7 and now()
     order by o.due_at, o.event_id
     limit $2
 ), picked as materialized (
