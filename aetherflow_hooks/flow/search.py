@@ -21,6 +21,9 @@ PAGE_ENDPOINTS = 500
 # they do not answer.
 PAGE_SECONDS = 0.25
 STRANGERS_SECONDS = 0.05
+# Looking through all shards once in a while finds nothing, mostly. It takes a twentieth of the time
+# at the most, a page at a time, so that others do not wait for it.
+GENTLE_PAUSES = 19
 # While an event for very many is fanned out, reading them would be a race for the same rows and
 # keep others waiting; where such events never end, not for longer than this.
 CROWD_SECONDS = 5.0
@@ -60,8 +63,10 @@ class Search:
         self._every_seconds = settings.discover_seconds
         self._all_at = time.monotonic()  # when all shards were last to be looked through
         self._read_at = 0.0
+        self._gentle_at = 0.0  # when to read on, where there is no hurry
         self._places: dict[int, str] = {}  # shards being looked through: behind which endpoint
         self._again: set[int] = set()  # those to begin with anew at their end
+        self._gentle: set[int] = set()  # those that are looked through only once in a while
         self._strangers: set[str] = set()
         self._crowds: set[int] = set()  # shards with very many of them
         self.wake = asyncio.Event()
@@ -69,10 +74,9 @@ class Search:
     def look(self, shards: Iterable[int]) -> None:
         """Look through shards, which may have work."""
         for shard in shards:
-            if shard in self._places:
+            self._gentle.discard(shard)
+            if self._places.setdefault(shard, ""):
                 self._again.add(shard)
-            else:
-                self._places[shard] = ""
         self.wake.set()
 
     def stranger(self, endpoint_id: str) -> None:
@@ -92,15 +96,16 @@ class Search:
         is_crowded = wide_since is not None and now < wide_since + CROWD_SECONDS
         if not is_crowded and now >= self._all_at + self._every_seconds:
             self._all_at = now
-            self.look(self._shards())
+            for shard in set(self._shards()).difference(self._places):
+                self._places[shard] = ""
+                self._gentle.add(shard)
         if not is_crowded and self._crowds:
             self.look(self._crowds)
             self._crowds.clear()
         if not self._strangers and not self._places:
             until_all = max(0.0, self._all_at + self._every_seconds - now)
             return CROWD_STEP_SECONDS if is_crowded else until_all
-        next_at = self._read_at + (STRANGERS_SECONDS if self._strangers else PAGE_SECONDS)
-        if now < next_at and self._waiting() >= PAGE_ENDPOINTS:
+        if now < (next_at := self._next_at()):
             return next_at - now
         self._read_at = now
         try:
@@ -111,7 +116,16 @@ class Search:
         except DatabaseUnavailable:
             self.look(self._shards())
             raise
+        ended_at = time.monotonic()
+        self._gentle_at = ended_at + GENTLE_PAUSES * (ended_at - now)
         return 0.0
+
+    def _next_at(self) -> float:
+        """Say when to read on, so that nobody is kept from being served by it."""
+        if self._waiting() >= PAGE_ENDPOINTS:
+            return self._read_at + (STRANGERS_SECONDS if self._strangers else PAGE_SECONDS)
+        is_gentle = not self._strangers and self._gentle.issuperset(self._places)
+        return self._gentle_at if is_gentle else 0.0
 
     async def _meet(self) -> None:
         some = set(islice(self._strangers, PAGE_ENDPOINTS))
@@ -121,10 +135,14 @@ class Search:
 
     async def _read_page(self) -> None:
         """Read on in the shard whose turn it is."""
-        shard, after = next(iter(self._places.items()))
+        shard = next(
+            (it for it in self._places if it not in self._gentle), next(iter(self._places))
+        )
+        after = self._places[shard]
         if shard not in self._shards():
             del self._places[shard]
             self._again.discard(shard)
+            self._gentle.discard(shard)
             return
         rows = await self._database.rows("find_deliveries", shard, after, PAGE_ENDPOINTS)
         due = {row["endpoint_id"]: row for row in rows if row["due_in_seconds"] is not None}
@@ -140,6 +158,8 @@ class Search:
         elif shard in self._again:
             self._again.discard(shard)
             self._places[shard] = ""
+        else:
+            self._gentle.discard(shard)
 
     def _is_fresh(self, endpoint_id: str, version: int) -> bool:
         known = self._known(endpoint_id)

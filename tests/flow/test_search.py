@@ -9,7 +9,7 @@ from aetherflow_hooks.flow import search as search_module
 from aetherflow_hooks.flow.search import Search
 from aetherflow_hooks.manage.endpoints import set_endpoint_state
 from aetherflow_hooks.model import Endpoint, EndpointState
-from tests.conftest import World
+from tests.conftest import LONG_AGO, World
 from tests.flow.test_lease import Holder, deliveries
 
 
@@ -59,7 +59,7 @@ async def many(world: World, count: int) -> list[str]:
         await world.endpoint(f"/{place}")
     await world.emit()
     shard = await world.value("select shard from aetherflow.outbox")
-    await world.database.rows("fanout_events", shard, 1, 1000, "{}", 0, False)
+    await world.database.rows("fanout_events", shard, 1, 1000, "{}", 0, False, LONG_AGO)
     ids = await world.rows("select id from aetherflow.endpoints order by shard, id")
     return [row["id"] for row in ids]
 
@@ -154,6 +154,26 @@ async def test_a_shard_that_is_asked_for_while_it_is_read_is_read_again(
     searcher.search.look([shard])
     await searcher.run()
     assert sorted(searcher.ids) == sorted(of_shard * 2)
+
+
+async def test_looking_through_all_once_in_a_while_keeps_nobody_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_module, "GENTLE_PAUSES", 1e6)
+    ids = await many(world, 30)
+    shard = int(ids[-1][-3:], 16) % 16
+    searcher = Searcher(world)
+    searcher.search._all_at -= 3600
+    assert await searcher.search.turn() == 0
+    assert await searcher.search.turn() > 1  # the next shard, after a rest
+    searcher.search.look([shard])  # here is work
+    assert await searcher.search.turn() == 0
+    assert searcher.ids[-1] == ids[-1]
+    assert await searcher.search.turn() > 1
+    searcher.search._gentle_at = 0.0
+    monkeypatch.setattr(search_module, "GENTLE_PAUSES", 0.0)
+    await searcher.run()
+    assert sorted(searcher.ids) == sorted(ids)
 
 
 async def test_a_shard_that_was_lost_is_left_alone(world: World) -> None:
