@@ -58,6 +58,8 @@ def bench(
     # A DSN of the environment is somebody's real database.
     settings = load(environment={}, given={"profile": "development", "log": {"level": "warning"}})
     log.set_up("warning", settings.log.form)
+    if plots is not None:
+        plot.check()  # before it takes an hour
     measured = asyncio.run(
         suite.run(
             chosen,

@@ -1,6 +1,7 @@
 """Plot: the legs that have series, as SVG files."""
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,20 @@ AXES = {
 FEW_POINTS = 10  # are marked
 
 
-def draw(legs: Iterable[Leg], folder: Path) -> list[Path]:
-    """Draw `bench-<leg>.svg` for every leg that has a plot; give the files.
+def check() -> None:
+    """Tell whether anything can be drawn.
 
     Raises:
         BenchFailed: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415  an extra
-    except ImportError:
-        raise BenchFailed("plots need matplotlib: install aetherflow-hooks[bench]") from None
+    if find_spec("matplotlib") is None:
+        raise BenchFailed("plots need matplotlib: install aetherflow-hooks[bench]")
+
+
+def draw(legs: Iterable[Leg], folder: Path) -> list[Path]:
+    """Draw `bench-<leg>.svg` for every leg that has a plot; give the files."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  an extra
+
     folder.mkdir(parents=True, exist_ok=True)
     drawn = []
     for leg in legs:

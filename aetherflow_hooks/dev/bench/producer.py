@@ -21,6 +21,7 @@ EMIT = "select aetherflow.emit($1, $2::text) /* bench */"
 async def main(told: dict[str, Any]) -> None:
     """Emit {per_second} events for {seconds}, of {types} types in turn, into {dsn}."""
     connections = [await connect(told["dsn"]) for _ in range(CONNECTIONS)]
+    talk.collect_no_garbage()
     talk.say("ready")
     while await talk.hear() == talk.GO:
         talk.say(await _emit(connections, told))

@@ -93,6 +93,7 @@ async def main(told: dict[str, Any]) -> None:
         context.load_cert_chain(told["certificate"], told["key"])
         servers.append(await loop.create_server(make, "127.0.0.1", 0, backlog=4096, ssl=context))
     kind = "our own on " + ("uvloop" if "uvloop" in sys.modules else "asyncio")
+    talk.collect_no_garbage()
     talk.say({"kind": kind, "ports": [server.sockets[0].getsockname()[1] for server in servers]})
     while (line := await talk.hear()) is not None:
         if line == "count":
