@@ -8,6 +8,7 @@ ends them all in `stop()`, from the front of the flow to its back.
 """
 
 import asyncio
+import math
 import os
 import random
 import secrets
@@ -215,7 +216,7 @@ class Engine:
 
     # The way of a delivery, from stage to stage.
 
-    def _fanned_out(self, made: list[tuple[int, str]], wide: bool) -> None:
+    def _fanned_out(self, made: list[tuple[int, str]], wide: bool, due_since: float) -> None:
         """Fanout → pace: endpoints have new work; those of one event, where it is `wide`."""
         now = time.monotonic()
         for shard, endpoint_id in made:
@@ -224,7 +225,7 @@ class Engine:
                 self._others.add(shard)
                 self._others_wake.set()
             elif endpoint is not None:
-                self._pace.due(endpoint)
+                self._pace.due(endpoint, due_since - now)
             elif wide:
                 self._search.crowd(shard)
             else:
@@ -339,7 +340,7 @@ class Engine:
         for delivery in returned:
             endpoint = self._pace.known(delivery.endpoint_id)
             if endpoint is not None and self._shards.holds(delivery.shard, now):
-                self._pace.due(endpoint)
+                self._pace.due(endpoint, -math.inf)
         return 60.0
 
     # Finding work that nobody told us of: after a start, a retry of another engine, a resumption.

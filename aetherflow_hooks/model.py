@@ -96,6 +96,7 @@ class Wanted(NamedTuple):
 
     shard: int
     rooms: dict[str, int]  # by endpoint, how many deliveries it can take
+    sinces_seconds_ago: list[float]  # for each of them: nothing was due longer ago
 
 
 class Offer(NamedTuple):

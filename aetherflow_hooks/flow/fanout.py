@@ -16,6 +16,7 @@ from aetherflow_hooks.config import FanoutSettings
 from aetherflow_hooks.db import Database, Row
 from aetherflow_hooks.errors import DatabaseUnavailable
 from aetherflow_hooks.model import Offer
+from aetherflow_hooks.rules.lane import EVER_SECONDS, LATE_SECONDS
 from aetherflow_hooks.watch.log import LogEvent, log
 
 FIRST_BATCH = 100  # events per statement, until it is known how long that takes
@@ -31,12 +32,11 @@ NO_ROOMS = "{}"
 # moment. A look begins as long before the first of the last look, and finds what comes later still
 # as one of those that begin with the oldest. Those take a tenth of the time at the most: all of the
 # looks, unless an old snapshot makes Postgres keep what has been fanned out.
-LATE_SECONDS = 1.0
 WHOLE_LOOK_PAUSES = 9
-EVER_SECONDS = 1e9
 
-# (shard, endpoint_id) of each that has new work, and whether they are very many of one event
-HandOn = Callable[[list[tuple[int, str]], bool], None]
+# (shard, endpoint_id) of each that has new work, whether they are very many of one event, and since
+# when the first of it may be due, by our clock
+HandOn = Callable[[list[tuple[int, str]], bool, float], None]
 
 
 class Hands(Protocol):
@@ -130,14 +130,17 @@ class Fanout:
     async def wide_turn(self) -> float:
         """Carry on one event of each shard where one has begun; tell when to come again."""
         shards = sorted(self._shards())
+        now = time.monotonic()
         found = await self._database.rows("find_events", shards, [EVER_SECONDS] * len(shards), True)
         if not found:
             self.wide_since = None
         elif self.wide_since is None:
             self.wide_since = time.monotonic()
-        for shard, _, _ in found:
+        for shard, _, due_in_seconds in found:
             made = await self._database.rows("fanout_begun", shard, self._settings.endpoints_max)
-            self._hand_on([(shard, endpoint_id) for shard, endpoint_id in made], True)
+            self._hand_on(
+                [(shard, endpoint_id) for shard, endpoint_id in made], True, now + due_in_seconds
+            )
             log.debug(LogEvent.FANOUT_DONE, shard=shard, events=0, endpoints=len(made))
         return 0.0 if found else self._settings.poll_idle_seconds
 
@@ -240,7 +243,7 @@ class Fanout:
         if self._hands and offer:
             self._hands.adopt(offer, shard, leased, asked_at, others=len(made))
         if made:
-            self._hand_on(made, False)
+            self._hand_on(made, False, self._firsts[shard])
         events: int = rows[0]["events"]
         log.debug(LogEvent.FANOUT_DONE, shard=shard, events=events, endpoints=len(made))
         return events, len(made) + len(leased)

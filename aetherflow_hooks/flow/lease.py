@@ -199,6 +199,7 @@ class Lease:
                 wanted.shard,
                 list(wanted.rooms),
                 list(wanted.rooms.values()),
+                wanted.sinces_seconds_ago,
                 self._settings.post.timeout_seconds,
                 self._settings.lease.margin_seconds,
                 token,
@@ -243,7 +244,7 @@ class Lease:
             lease_seconds = endpoint.timeout_seconds + self._settings.lease.margin_seconds
             rooms[f"{endpoint.id}/{endpoint.version}"] = room, lease_seconds
             by_shard.setdefault(endpoint.shard, {})[endpoint.id] = room
-        wanted = [Wanted(shard, of_shard) for shard, of_shard in by_shard.items()]
+        wanted = [Wanted(shard, of_shard, []) for shard, of_shard in by_shard.items()]
         return Offer(0, orjson.dumps(rooms).decode(), wanted)
 
     async def _resolve_doubts(self) -> None:

@@ -84,7 +84,7 @@ class Pace:
         return lane.endpoint if lane else None
 
     def due(self, endpoint: Endpoint, in_seconds: float = 0.0) -> None:
-        """Note that an endpoint has work, now or after a while."""
+        """Note that an endpoint has work: since a while, now, or after a while."""
         now = time.monotonic()
         lane = self._lanes.get(endpoint.id)
         if lane is None:
@@ -93,7 +93,7 @@ class Pace:
             lane.renew(endpoint)
         lane.touched_at = now
         if in_seconds <= 0:
-            lane.is_due = True
+            lane.fall_due(now + in_seconds)
             self._consider(lane)
             return
         tick = math.ceil((now + in_seconds) / DUE_TICK_SECONDS)
@@ -122,11 +122,12 @@ class Pace:
         if taken is None:
             return None
         shard, rooms = taken
-        for lane in rooms:
-            lane.asked = True
-            lane.is_due = False  # whatever becomes due from now on says so anew
         self._slots.take(sum(rooms.values()), now)
-        return Wanted(shard, {lane.endpoint.id: room for lane, room in rooms.items()})
+        return Wanted(
+            shard,
+            {lane.endpoint.id: room for lane, room in rooms.items()},
+            [lane.ask(now) for lane in rooms],
+        )
 
     def take(self, leased: Leased) -> None:
         """Take over what was leased."""
@@ -151,9 +152,9 @@ class Pace:
             lane = self._lanes[endpoint_id]
             self._lively.add(lane)
             if wanted:
-                lane.asked = False
-                self._slots.leased -= wanted.rooms[endpoint_id] - got[endpoint_id]
-                lane.is_due |= got[endpoint_id] == wanted.rooms[endpoint_id]  # there may be more
+                not_there = wanted.rooms[endpoint_id] - got[endpoint_id]
+                self._slots.leased -= not_there
+                lane.get(all_=not_there > 0)
             if lane.is_shut or self._stopping or not self._holds(lane.endpoint.shard, now):
                 self._return_waiting(lane)
             else:
@@ -188,8 +189,7 @@ class Pace:
         """Note that leases could not be asked for."""
         for endpoint_id, room in wanted.rooms.items():
             lane = self._lanes[endpoint_id]
-            lane.asked = False
-            lane.is_due = True
+            lane.get(all_=False)
             self._slots.leased -= room
             self._consider(lane)
 
@@ -380,7 +380,7 @@ class Pace:
 
     def _fall_due(self, lane: Lane, tick: int) -> None:
         del lane.later[tick]
-        lane.is_due = True
+        lane.fall_due(time.monotonic())
         self._consider(lane)
 
     def _look_again(self, lane: Lane, in_seconds: float) -> None:

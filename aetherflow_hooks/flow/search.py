@@ -7,6 +7,7 @@ Holds    whatever waits in the database is found, whoever forgot to tell.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from itertools import islice
@@ -130,7 +131,7 @@ class Search:
     async def _meet(self) -> None:
         some = set(islice(self._strangers, PAGE_ENDPOINTS))
         for endpoint in (await self._load(some)).values():
-            self._hand_on(endpoint, 0.0)
+            self._hand_on(endpoint, -math.inf)
         self._strangers -= some
 
     async def _read_page(self) -> None:

@@ -1,5 +1,6 @@
 """Lane: one endpoint as pace sees it, and what it may do now."""
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,6 +17,8 @@ PAUSE_DOUBLINGS_MAX = 6  # so a minute at the most
 QUICK_SECONDS = 1.0  # an endpoint that answers within this is leased for ahead of its sending
 AHEAD_SECONDS = 0.5  # leases that are taken ahead could be sent within this
 RATE_AHEAD_SECONDS = 0.5  # a limited endpoint has leases for what it may get within this
+LATE_SECONDS = 1.0  # something may be committed so long after the moment that it bears
+EVER_SECONDS = 1e9
 SMOOTHING = 0.2  # of the newest duration in an endpoint's average
 
 
@@ -57,6 +60,8 @@ class Lane:
     refill: Alarm | None = None  # when its rate or a pause lets the next one go
     refill_at: float = 0.0
     touched_at: float = 0.0  # when it last had to do with anything
+    due_since: float = -math.inf  # nothing that is not on lease was due before
+    asked_since: float = -math.inf  # the same, of the statement that is under way
     asked: bool = False  # a statement that takes leases for it is under way
     ready: bool = False  # among those to ask the database for
     queued: bool = False  # among those that may start a POST
@@ -105,6 +110,27 @@ class Lane:
     def is_idle(self) -> bool:
         """Tell whether there is nothing to do for it, now or at a known time."""
         return not (self.is_busy or self.ready or self.held or self.later or self.refill)
+
+    def ask(self, now: float) -> float:
+        """Note that what is due is asked for; say since how many seconds something may be.
+
+        Whatever becomes due from now on says so anew.
+        """
+        self.asked = True
+        self.is_due = False
+        self.asked_since, self.due_since = self.due_since, now
+        return min(EVER_SECONDS, now - self.asked_since + LATE_SECONDS)
+
+    def get(self, *, all_: bool) -> None:
+        """Note that the answer is here: with `all_` nothing that was due is left."""
+        self.asked = False
+        if not all_:
+            self.fall_due(self.asked_since)
+
+    def fall_due(self, since: float) -> None:
+        """Note that something is due, and not longer than that."""
+        self.is_due = True
+        self.due_since = min(self.due_since, since)
 
     def tokens(self, now: float) -> float:
         """Give the POSTs that its rate lets go now; without a rate there is always one."""

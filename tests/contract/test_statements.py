@@ -268,7 +268,7 @@ async def test_a_statement_goes_straight_to_its_rows_in_a_million(full_dsn: str,
 PAGES_MAX = [
     (
         "lease_deliveries",
-        """select format('3, %L, %L, 30, 20, 7', array_agg(id), array_agg(5))
+        """select format('3, %L, %L, %L, 30, 20, 7', array_agg(id), array_agg(5), array_agg(1e9))
            from (select id from aetherflow.endpoints where shard = 3 and state = 'active'
                  order by id limit 100) e""",
         500,

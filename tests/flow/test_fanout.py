@@ -26,7 +26,7 @@ def fanout(
         FanoutSettings.model_validate(settings),
         engine_id="eng_test",
         shards=lambda: ALL,
-        hand_on=lambda endpoints, _: made.extend(endpoints),
+        hand_on=lambda endpoints, *_: made.extend(endpoints),
         hands=hands,
     )
 

@@ -12,6 +12,7 @@ from aetherflow_hooks.errors import DatabaseUnavailable
 from aetherflow_hooks.flow.lease import Lease
 from aetherflow_hooks.manage.endpoints import set_endpoint_state
 from aetherflow_hooks.model import Endpoint, EndpointState, Leased, Wanted
+from aetherflow_hooks.rules.lane import EVER_SECONDS
 from tests.conftest import LONG_AGO, World
 
 
@@ -38,7 +39,9 @@ class Holder:
     async def take(self, room: int, *endpoint_ids: str) -> Leased:
         """Take up to `room` deliveries of each endpoint of one shard."""
         shard = int(endpoint_ids[0][-3:], 16) % 16
-        self.wanted = Wanted(shard, dict.fromkeys(endpoint_ids, room))
+        self.wanted = Wanted(
+            shard, dict.fromkeys(endpoint_ids, room), [EVER_SECONDS] * len(endpoint_ids)
+        )
         assert await self.lease.turn() == 0
         return self.leased[-1]
 

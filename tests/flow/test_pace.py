@@ -11,6 +11,7 @@ import pytest
 from aetherflow_hooks.config import LeaseSettings, PaceSettings
 from aetherflow_hooks.flow.pace import Pace
 from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Wanted
+from aetherflow_hooks.rules.lane import EVER_SECONDS, LATE_SECONDS
 
 
 class Bench:
@@ -277,7 +278,7 @@ async def test_what_fan_out_has_leased_is_sent_or_given_back() -> None:
     bench.lease_all(Counter("ab"))
     await bench.answer_all()
     bench.lease_all(Counter())
-    wanted = Wanted(0, {"a": 2, "b": 1, "gone": 1})
+    wanted = Wanted(0, {"a": 2, "b": 1, "gone": 1}, [])
     work = [
         (delivery(wanted, name, number), Event(f"evt_{number:024x}", "a", b"{}"))
         for number, name in enumerate(["a", "a", "b", "gone"])
@@ -327,6 +328,42 @@ async def test_an_endpoint_without_more_work_is_not_asked_for_again() -> None:
     assert bench.lease_all(Counter({"a": 2})) == 2
     await bench.answer_all()
     assert bench.pace.wanted() is None
+
+
+async def test_each_statement_says_how_far_back_something_may_be_due() -> None:
+    """Postgres may have to keep all that has left since."""
+    bench = Bench()
+    some = endpoint("a")
+
+    def ask(has: int) -> float:
+        """Lease what there is; tell how far back that went."""
+        wanted = bench.pace.wanted()
+        assert wanted is not None
+        ((name, room),) = wanted.rooms.items()
+        work = [
+            (delivery(wanted, name, number), Event(f"evt_{number:024x}", "a", b"{}"))
+            for number in range(min(has, room))
+        ]
+        bench.pace.take(Leased(wanted, list(work), {}))
+        return wanted.sinces_seconds_ago[0]
+
+    bench.pace.due(some)
+    assert ask(9) == EVER_SECONDS  # nobody knows yet
+    await bench.answer_all()
+    assert ask(1) == EVER_SECONDS  # there may be more
+    await bench.answer_all()
+    bench.pace.due(some)
+    assert LATE_SECONDS <= ask(1) < LATE_SECONDS + 5
+    bench.pace.due(some, -40.0)  # while others are sent
+    await bench.answer_all()
+    assert LATE_SECONDS + 40 <= ask(0) < LATE_SECONDS + 45
+    bench.pace.due(some)
+    wanted = bench.pace.wanted()
+    assert wanted is not None
+    bench.pace.due(some, -30.0)  # while it is asked for
+    bench.pace.take(Leased(wanted, [], {}))
+    assert LATE_SECONDS + 30 <= ask(0) < LATE_SECONDS + 35
+    await bench.pace.drain(0)
 
 
 async def test_what_could_not_be_asked_for_is_wanted_again() -> None:

@@ -22,6 +22,7 @@ from aetherflow_hooks.dev.bench.ours import engine
 from aetherflow_hooks.dev.bench.plan import Hall
 from aetherflow_hooks.dev.bench.process import memory_bytes
 from aetherflow_hooks.dev.bench.server import WITHOUT_LIMITS, Scratch
+from aetherflow_hooks.rules.lane import EVER_SECONDS
 
 CLAIM_ROWS = 500
 CLAIMED_EACH = 50  # of an endpoint
@@ -124,8 +125,9 @@ async def _claim(scratch: Scratch) -> float:
             began = time.perf_counter()
             for shard, ids in fullest:
                 rooms = [CLAIMED_EACH] * len(ids)
+                sinces = [EVER_SECONDS] * len(ids)
                 rows = await statement.fetch(
-                    shard, ids, rooms, TIMEOUT_SECONDS, MARGIN_SECONDS, TOKEN
+                    shard, ids, rooms, sinces, TIMEOUT_SECONDS, MARGIN_SECONDS, TOKEN
                 )
                 claimed += len(rows)
                 if claimed >= CLAIM_ROWS:
