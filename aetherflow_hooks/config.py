@@ -115,7 +115,7 @@ class LeaseSettings(Section):
         description="How much longer than its endpoint's timeout a lease lasts.",
     )
     bodies_max_bytes: int = Field(
-        67_108_864,
+        33_554_432,
         ge=1_048_576,
         description="Memory for bodies that are kept for the next endpoint or attempt.",
     )
