@@ -90,9 +90,12 @@ def test_it_is_told_as_tables_and_drawn(measured: Any, tmp_path: Path) -> None:
     if importlib.util.find_spec("matplotlib"):
         (file,) = plot.draw(legs, tmp_path)
         assert file.read_text("utf-8").startswith("<?xml")
-    else:
-        with pytest.raises(BenchFailed, match=r"aetherflow-hooks\[bench\]"):
-            plot.draw(legs, tmp_path)
+
+
+def test_plots_that_cannot_be_drawn_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plot, "find_spec", lambda _: None)
+    with pytest.raises(BenchFailed, match=r"aetherflow-hooks\[bench\]"):
+        plot.check()
 
 
 async def test_a_turn_that_lost_something_is_no_figure(world: World, tmp_path: Path) -> None:
