@@ -28,10 +28,10 @@ FIRST_ENDPOINTS = 500  # that an event reaches at once; the others beside what i
 HOLD_SECONDS = 0.25  # how long a pile waits at most for room to be leased as it is made
 HOLD_STEP_SECONDS = 0.005
 NO_ROOMS = "{}"
-# An event's moment is that of its emitting, and it may be committed later than others of a later
-# moment. A look begins as long before the first of the last look, and finds what comes later still
-# as one of those that begin with the oldest. Those take a tenth of the time at the most: all of the
-# looks, unless an old snapshot makes Postgres keep what has been fanned out.
+# An event's moment is that of its emitting, and it may be committed after others of a later one. So
+# a look begins LATE_SECONDS before the first that the last one found. What comes later still is
+# found by looks at everything. They take a tenth of the time at the most: that is every look,
+# unless an old snapshot makes Postgres keep what has been fanned out.
 WHOLE_LOOK_PAUSES = 9
 
 # (shard, endpoint_id) of each that has new work, whether they are very many of one event, and since
@@ -135,7 +135,7 @@ class Fanout:
         if not found:
             self.wide_since = None
         elif self.wide_since is None:
-            self.wide_since = time.monotonic()
+            self.wide_since = now
         for shard, _, due_in_seconds in found:
             made = await self._database.rows("fanout_begun", shard, self._settings.endpoints_max)
             self._hand_on(
