@@ -42,6 +42,9 @@ HandOn = Callable[[list[tuple[int, str]], bool, float], None]
 class Hands(Protocol):
     """Who sends what fan-out leases."""
 
+    def prepare(self) -> None:
+        """Work out what will be offered, while Postgres has something to do."""
+
     def offer(self) -> Offer | None:
         """Say what there is room for; None: ask again in a moment."""
 
@@ -185,6 +188,8 @@ class Fanout:
             else now - self._firsts[shard] + LATE_SECONDS
             for shard in shards
         ]
+        if self._hands:
+            asyncio.get_running_loop().call_soon(self._hands.prepare)  # while Postgres looks
         found = await self._database.rows("find_events", shards, sinces_seconds_ago, False)
         if is_whole:
             ended_at = time.monotonic()

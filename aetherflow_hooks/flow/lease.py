@@ -97,6 +97,11 @@ class Lease:
         """Tell whether leases may be ours without our knowing."""
         return bool(self._doubtful)
 
+    def prepare(self) -> None:
+        """Work out what will be offered: with many endpoints it takes as long as a statement."""
+        if not self._offers_to_skip and not self._may_wait(self._offers_out):
+            self._renew_offer()
+
     def offer(self) -> Offer | None:
         """Say what fan-out may lease at once; None: ask again in a moment.
 
@@ -108,12 +113,7 @@ class Lease:
             return NO_OFFER
         if self._may_wait(self._offers_out):
             return None
-        now = time.monotonic()
-        if now >= self._offered_until:
-            self._offered_until = now + OFFER_SECONDS
-            open_rooms = self._open_rooms(self._offers_out)
-            self._offered_to = len(open_rooms)
-            self._offered = self._make_offer(open_rooms)
+        self._renew_offer()
         self._offers_out += 1
         return self._offered._replace(token=random.getrandbits(63))
 
@@ -182,6 +182,14 @@ class Lease:
                 [delivery.token for delivery in returned],
             )
             log.debug(LogEvent.LEASE_RETURNED, shard=shard, deliveries=len(returned))
+
+    def _renew_offer(self) -> None:
+        now = time.monotonic()
+        if now >= self._offered_until:
+            self._offered_until = now + OFFER_SECONDS
+            open_rooms = self._open_rooms(self._offers_out)
+            self._offered_to = len(open_rooms)
+            self._offered = self._make_offer(open_rooms)
 
     def _learn(self, leased: int, others: int) -> None:
         """Learn from an offer how much of new work is leased at once."""
