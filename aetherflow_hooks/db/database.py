@@ -167,6 +167,9 @@ def connect_options(
     return {
         "timeout": settings.connect_timeout_seconds,
         "command_timeout": settings.command_timeout_seconds,
+        # Our statements are few and always the same. To plan them anew now and then would make an
+        # event wait that comes after a quiet time.
+        "max_cached_statement_lifetime": 0,
         "server_settings": {
             "application_name": APPLICATION_NAME,
             "jit": "off",  # compiling costs more than these short statements
