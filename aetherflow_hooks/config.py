@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from aetherflow_hooks.errors import ConfigInvalid, InputRefused
-from aetherflow_hooks.rules.addresses import parse_allowed
+from aetherflow_hooks.rules.addresses import LOOPBACK, Allowed, Egress, parse_allowed
 
 ENVIRONMENT_PREFIX = "AETHERFLOW_HOOKS_"
 GIVEN_TO_HOSTS = "DATABASE_URL"  # where hosting platforms put the DSN
@@ -286,6 +286,13 @@ class Settings(Section):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def egress_rules(self) -> Egress:
+        """Say where POSTs may go, by the profile and by `egress`."""
+        is_development = self.profile == "development"
+        loopback = [Allowed(network) for network in LOOPBACK] if is_development else []
+        named = [parse_allowed(text) for text in self.egress.allow]
+        return Egress(https_only=not is_development, allowed=(*named, *loopback))
 
     def with_dsn(self, dsn: str) -> Self:
         """Give these settings another Postgres."""

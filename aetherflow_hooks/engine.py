@@ -44,7 +44,6 @@ from aetherflow_hooks.model import (
     RetryIn,
     Verdict,
 )
-from aetherflow_hooks.rules.addresses import LOOPBACK, Allowed, parse_allowed
 from aetherflow_hooks.rules.retry import judge
 from aetherflow_hooks.rules.states import OUTCOME_WORDS, VERDICT_WORDS
 from aetherflow_hooks.shards import Shards
@@ -77,7 +76,7 @@ class Engine:
             on_lost=self._lost,
             is_quiet=self._is_quiet,
         )
-        self._post = Post(settings.post, allowed_networks(settings))
+        self._post = Post(settings.post, settings.egress_rules())
         self._pace = Pace(
             settings.pace,
             settings.lease,
@@ -534,18 +533,6 @@ def start_engine(
         return engine
 
     return _Starting(start)
-
-
-def allowed_networks(settings: Settings) -> list[Allowed]:
-    """List the networks that are not public and that POSTs may go to all the same.
-
-    Raises:
-        InputRefused: an entry of `egress.allow` is not a network.
-    """
-    allowed = [parse_allowed(text) for text in settings.egress.allow]
-    if settings.profile == "development":
-        allowed += [Allowed(network) for network in LOOPBACK]
-    return allowed
 
 
 def _log_attempt(

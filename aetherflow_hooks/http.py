@@ -11,7 +11,7 @@ import functools
 import socket
 import ssl
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -26,8 +26,9 @@ from yarl import URL
 
 from aetherflow_hooks.config import PostSettings
 from aetherflow_hooks.model import Answered, Blocked, NotReached, Outcome, TimedOut
-from aetherflow_hooks.rules.addresses import Allowed, why_closed
+from aetherflow_hooks.rules.addresses import Egress, why_closed
 from aetherflow_hooks.rules.retry import retry_after_seconds
+from aetherflow_hooks.rules.urls import UrlRefused, parse_url
 
 TARGETS_REMEMBERED = 10_000  # URLs whose first lines stay written
 DEADLINE_TICK_SECONDS = 0.05  # how late the end of a deadline may be noticed
@@ -247,12 +248,10 @@ class _Target(NamedTuple):
 class Client:
     """The HTTP client of the engine; `open` before use, `close` after."""
 
-    def __init__(
-        self, settings: PostSettings, allowed: Sequence[Allowed], *, user_agent: str
-    ) -> None:
-        """Go to public addresses and to those `allowed`."""
+    def __init__(self, settings: PostSettings, egress: Egress, *, user_agent: str) -> None:
+        """Go where `egress` lets it."""
         self._settings = settings
-        self._allowed = allowed
+        self._egress = egress
         self._fixed = {
             "Content-Type": "application/json",
             "User-Agent": user_agent,
@@ -348,7 +347,7 @@ class Client:
             exchange.break_off()
 
     def _make_target(self, url: str, tenant: str) -> _Target:
-        parsed = URL(url, encoded=True)
+        parsed = self._url(url)
         _connecting.set(_Connecting(tenant))
         request = _Request(
             "POST",
@@ -364,6 +363,10 @@ class Client:
         ]
         start = f"POST {request.url.raw_path_qs} HTTP/1.1\r\n{''.join(lines)}"
         return _Target(tenant, request, request.connection_key, start)
+
+    def _url(self, url: str) -> URL:
+        """Read a URL by our rules, so that the client has nothing left to interpret."""
+        return URL(str(parse_url(url, self._egress)), encoded=True)
 
     def _has_ended(self, exchange: _Exchange) -> None:
         """Settle an exchange soon, with all others that end in the same moment.
@@ -480,7 +483,7 @@ class Client:
         _connecting.set(connecting)
         try:
             async with self._session.post(
-                URL(url, encoded=True),
+                self._url(url),
                 data=body,
                 headers={
                     **self._fixed,
@@ -523,7 +526,7 @@ class Client:
         whether the URL named it or a name led to it.
         """
         family, kind, protocol, _, address = address_info
-        reason = why_closed(address[0], address[1], self._allowed)
+        reason = why_closed(address[0], address[1], self._egress.allowed)
         if reason is not None:
             _connecting.get().refusals.append(reason)
             raise _BlockedError(reason)
@@ -570,7 +573,7 @@ def _failed(error: BaseException, timeout_seconds: float) -> Outcome:
             return BROKEN_OFF
         case TimeoutError():
             return TimedOut(timeout_seconds)
-        case _BlockedError():
+        case _BlockedError() | UrlRefused():
             return Blocked(str(error))
         case _:
             return NotReached(_told(error))

@@ -22,7 +22,6 @@ from aetherflow_hooks import Engine, Settings, load_config, migrate, start_engin
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
 from aetherflow_hooks.dev.receiver import Receiver
-from aetherflow_hooks.engine import allowed_networks
 from aetherflow_hooks.manage.endpoints import NewEndpoint, add_endpoint
 
 # Safety against a crash of the machine is of no use to a test, and costs most of its time.
@@ -185,7 +184,6 @@ class World:
             self.database,
             NewEndpoint(url=url, **new),
             settings=settings,
-            allowed=allowed_networks(settings),
         )
 
     async def emit(self, event_type: str = "a.b", data: str = "{}", **options: Any) -> str:

@@ -14,7 +14,6 @@ from aetherflow_hooks.cli.session import (
 )
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database
-from aetherflow_hooks.engine import allowed_networks
 from aetherflow_hooks.errors import InputRefused
 from aetherflow_hooks.manage import endpoints
 from aetherflow_hooks.model import EndpointState
@@ -59,9 +58,7 @@ def add(
     )
 
     async def work(database: Database, named: Settings) -> dict[str, Any]:
-        return await endpoints.add_endpoint(
-            database, new, settings=named, allowed=allowed_networks(named)
-        )
+        return await endpoints.add_endpoint(database, new, settings=named)
 
     added = with_database(settings, work)
     if as_json:

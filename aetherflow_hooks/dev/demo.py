@@ -13,7 +13,7 @@ import orjson
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.dev.receiver import Received, Receiver
-from aetherflow_hooks.engine import allowed_networks, start_engine
+from aetherflow_hooks.engine import start_engine
 from aetherflow_hooks.errors import BadSignature
 from aetherflow_hooks.manage.endpoints import (
     NewEndpoint,
@@ -127,7 +127,6 @@ class Demo:
                     url=self.url, tenant=TENANT, description=f"{_DESCRIPTION}{os.getpid()}"
                 ),
                 settings=settings,
-                allowed=allowed_networks(settings),
             )
             self._stack.push_async_callback(delete_endpoint, self._database, added["id"])
             self._secret = added["secret"]

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from aetherflow_hooks.config import PostSettings
 from aetherflow_hooks.http import Client
 from aetherflow_hooks.model import Delivery, Endpoint, Event, NotReached, Outcome
-from aetherflow_hooks.rules.addresses import Allowed
+from aetherflow_hooks.rules.addresses import Egress
 from aetherflow_hooks.rules.signing import aetherflow_signature, keys_of, standard_signature
 
 USER_AGENT = f"AetherFlow-Hooks/{version('aetherflow-hooks')}"
@@ -25,9 +25,9 @@ _keys_of = functools.lru_cache(SECRETS_REMEMBERED)(keys_of)
 class Post:
     """Signs and sends; `open` before use, `close` after."""
 
-    def __init__(self, settings: PostSettings, allowed: list[Allowed]) -> None:
-        """Go to public addresses and to those `allowed`."""
-        self._client = Client(settings, allowed, user_agent=USER_AGENT)
+    def __init__(self, settings: PostSettings, egress: Egress) -> None:
+        """Go where `egress` lets it."""
+        self._client = Client(settings, egress, user_agent=USER_AGENT)
         self.open = self._client.open
         self.close = self._client.close
         self.break_off = self._client.break_off

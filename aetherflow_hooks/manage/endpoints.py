@@ -9,9 +9,9 @@ from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import InputRefused, NotFound
 from aetherflow_hooks.model import EndpointState
-from aetherflow_hooks.rules.addresses import Allowed, check_url
 from aetherflow_hooks.rules.signing import NEW_KEY_BYTES, check_secret, new_secret
 from aetherflow_hooks.rules.topics import is_pattern
+from aetherflow_hooks.rules.urls import parse_url
 
 ID_BYTES = 6
 PATTERNS_MAX = 100
@@ -41,7 +41,7 @@ class NewEndpoint:
 
 
 async def add_endpoint(
-    database: Database, new: NewEndpoint, *, settings: Settings, allowed: Sequence[Allowed]
+    database: Database, new: NewEndpoint, *, settings: Settings
 ) -> dict[str, Any]:
     """Register an endpoint; give it as `show_endpoint` does, and this once with its `secret`.
 
@@ -51,14 +51,14 @@ async def add_endpoint(
         InputRefused: a value breaks a rule; the message says which.
     """
     _check(new)
-    check_url(new.url, https_only=settings.profile == "production", allowed=allowed)
+    url = parse_url(new.url, settings.egress_rules())
     secret = _new_secret() if new.secret is None else check_secret(new.secret)
     endpoint_id = f"ep_{secrets.token_hex(ID_BYTES)}"
     await database.value(
         "add_endpoint",
         endpoint_id,
         new.tenant,
-        new.url,
+        str(url),
         new.description,
         new.rate_per_second,
         new.burst,

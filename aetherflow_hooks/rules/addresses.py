@@ -9,11 +9,9 @@ import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from aetherflow_hooks.errors import InputRefused
 
-URL_MAX_CHARACTERS = 2048
 PORT_MAX = 65_535
 
 LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
@@ -57,6 +55,13 @@ class Allowed(NamedTuple):
     network: IPv4Network | IPv6Network
     port_min: int = 1
     port_max: int = PORT_MAX
+
+
+class Egress(NamedTuple):
+    """Where POSTs may go beside public addresses."""
+
+    https_only: bool
+    allowed: tuple[Allowed, ...] = ()
 
 
 def parse_allowed(text: str) -> Allowed:
@@ -110,50 +115,3 @@ def why_closed(host: str, port: int, allowed: Sequence[Allowed]) -> str | None:
     else:
         closed = address not in _OPEN_IPV6 or any(address in network for network in _CLOSED_IPV6)
     return f"{address} is not a public address" if closed else None
-
-
-def check_url(url: str, *, https_only: bool, allowed: Sequence[Allowed]) -> str:
-    """Give back a URL that an endpoint may have, or say what is wrong with it.
-
-    A courtesy to whoever registers it: what counts is `why_closed` at the moment of connecting.
-
-    Raises:
-        InputRefused: the message names the rule that the URL breaks.
-    """
-    if not 1 <= len(url) <= URL_MAX_CHARACTERS:
-        raise InputRefused(f"a URL has 1 to {URL_MAX_CHARACTERS} characters")
-    if not url.isprintable() or " " in url or "\\" in url:
-        raise InputRefused(f"the URL {url!r} holds a blank, a backslash or a control character")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError as problem:
-        raise InputRefused(f"{url!r} is not a URL: {problem}") from None
-    schemes = ("https",) if https_only else ("https", "http")
-    if parts.scheme not in schemes or not url[len(parts.scheme) :].startswith("://"):
-        hint = "; http:// is for the development profile" if parts.scheme == "http" else ""
-        raise InputRefused(f"the URL {url!r} does not start with {schemes[0]}://{hint}")
-    if "@" in parts.netloc:
-        raise InputRefused("a URL carries no user or password; the signature says who calls")
-    if parts.fragment or url.endswith("#"):
-        raise InputRefused(f"the URL {url!r} has a fragment, which is never sent")
-    if not parts.hostname or "%" in parts.netloc:
-        raise InputRefused(f"the URL {url!r} names no host")
-    if port == 0 or parts.netloc.endswith(":"):
-        raise InputRefused(f"the URL {url!r} has no usable port")
-    literal = _literal(parts.hostname)
-    closed = literal and why_closed(
-        literal, port or (443 if parts.scheme == "https" else 80), allowed
-    )
-    if closed:
-        raise InputRefused(
-            f"{closed}: webhooks do not go there unless `egress.allow` names its network"
-        )
-    return url
-
-
-def _literal(hostname: str) -> str | None:
-    try:
-        return str(ip_address(hostname))
-    except ValueError:
-        return None

@@ -17,7 +17,6 @@ from aetherflow_hooks.db import Database, check_schema
 from aetherflow_hooks.db.statements import migrations
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
 from aetherflow_hooks.dev.receiver import Receiver
-from aetherflow_hooks.engine import allowed_networks
 from aetherflow_hooks.errors import (
     DatabaseUnfit,
     SchemaMissing,
@@ -238,7 +237,6 @@ async def delivered(settings: Settings, receiver: Receiver, count: int) -> None:
                 database,
                 NewEndpoint(url=receiver.url(f"/{n}")),
                 settings=settings,
-                allowed=allowed_networks(settings),
             )
         sent = [await emit(c, "order.paid", {"n": n}, schema=schema) for n in range(count)]
         async with start_engine(settings):
@@ -302,7 +300,7 @@ async def test_an_endpoint_that_is_gone_is_recorded_in_another_schema(
     await migrate(settings)
     async with Database(settings.database) as database, connected(empty_dsn) as c:
         added = await add_endpoint(
-            database, NewEndpoint(url="https://example.com/"), settings=settings, allowed=[]
+            database, NewEndpoint(url="https://example.com/"), settings=settings
         )
         shard = await c.fetchval(f'select "{schema}".shard_of($1)', added["id"])
         await c.execute(

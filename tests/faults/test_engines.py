@@ -464,10 +464,7 @@ async def test_two_engines_in_one_process_serve_two_databases(world: World, empt
 
 async def add_in_schema(settings: Settings, url: str) -> None:
     from aetherflow_hooks.db import Database  # noqa: PLC0415
-    from aetherflow_hooks.engine import allowed_networks  # noqa: PLC0415
     from aetherflow_hooks.manage.endpoints import NewEndpoint, add_endpoint  # noqa: PLC0415
 
     async with Database(settings.database) as database:
-        await add_endpoint(
-            database, NewEndpoint(url=url), settings=settings, allowed=allowed_networks(settings)
-        )
+        await add_endpoint(database, NewEndpoint(url=url), settings=settings)

@@ -17,9 +17,11 @@ from aetherflow_hooks.config import PostSettings
 from aetherflow_hooks.dev.receiver import Receiver
 from aetherflow_hooks.http import BROKEN_OFF, Client, parts_are_there
 from aetherflow_hooks.model import Answered, NotReached, Outcome, TimedOut
-from aetherflow_hooks.rules.addresses import LOOPBACK, Allowed
+from aetherflow_hooks.rules.addresses import LOOPBACK, Allowed, Egress
 
 pytestmark = pytest.mark.usefixtures("each_loop")
+
+LOCAL = Egress(https_only=False, allowed=tuple(Allowed(network) for network in LOOPBACK))
 
 
 @pytest.fixture
@@ -29,9 +31,7 @@ def each_loop() -> None:
 
 @pytest_asyncio.fixture
 async def client() -> AsyncIterator[Client]:
-    client = Client(
-        PostSettings(), [Allowed(network) for network in LOOPBACK], user_agent="Tests/1"
-    )
+    client = Client(PostSettings(), LOCAL, user_agent="Tests/1")
     await client.open()
     yield client
     await client.close()
@@ -64,21 +64,19 @@ def test_this_release_of_aiohttp_has_the_parts() -> None:
 async def test_without_the_parts_the_session_serves(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = Client(PostSettings(), [], user_agent="Tests/1")
+    whole = Client(PostSettings(), LOCAL, user_agent="Tests/1")
     assert whole._is_direct
     monkeypatch.delattr(ResponseHandler, "set_response_params")
-    lacking = Client(PostSettings(), [], user_agent="Tests/1")
+    lacking = Client(PostSettings(), LOCAL, user_agent="Tests/1")
     assert not lacking._is_direct
 
 
 async def test_the_request_is_what_the_session_would_send(receiver: Receiver) -> None:
     both = []
     for direct in (True, False):
-        client = Client(
-            PostSettings(direct=direct), [Allowed(it) for it in LOOPBACK], user_agent="Tests/1"
-        )
+        client = Client(PostSettings(direct=direct), LOCAL, user_agent="Tests/1")
         await client.open()
-        url = receiver.url("/é/%2F", "200") + "&a=b%20c#part"
+        url = receiver.url("/é/%2F", "200") + "&a=b%20c"
         assert await post(client, url, b'{"a":1}') == Answered(200, None, b"")
         await client.close()
         request = receiver.received[-1]
@@ -291,7 +289,7 @@ async def test_over_tls_a_kept_connection_costs_one_handshake(
         writer.close()
 
     server, port = await serve(answer, ssl=context)
-    client = Client(PostSettings(), [Allowed(it) for it in LOOPBACK], user_agent="Tests/1")
+    client = Client(PostSettings(), LOCAL, user_agent="Tests/1")
     await client.open()
     for _ in range(10):
         assert await post(client, f"https://127.0.0.1:{port}/") == Answered(200, None, b"ok")
