@@ -1,0 +1,241 @@
+"""Connections: made through the guard, kept within a tenant, used again while they are clean.
+
+aiohttp's connector keeps them and speaks TLS, its parser reads answers. What is used of their inner
+parts is named by `parts_are_there`.
+"""
+
+import asyncio
+import functools
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ClientRequest, ConnectionKey
+from aiohttp.connector import Connection
+
+from aetherflow_hooks.http.exchange import BlockedError, Exchange, failed
+from aetherflow_hooks.rules.addresses import Egress, why_closed
+
+READ_BYTES = 65_536  # of a connection at once
+
+_NO_TRACES: list[Any] = []
+_NO_TIMEOUT = aiohttp.ClientTimeout()  # the deadline is the exchange's
+
+
+@dataclass(slots=True)
+class _Connecting:
+    """Whose connection is being made, and the addresses that were refused to it.
+
+    With several addresses the errors of all of them are folded into one that tells nothing, so a
+    refusal is noted here as well.
+    """
+
+    tenant: str
+    refusals: list[str] = field(default_factory=list)
+
+
+_connecting: ContextVar[_Connecting] = ContextVar("_connecting")
+
+
+@contextmanager
+def connecting_for(tenant: str) -> Iterator[None]:
+    """Make connections for a tenant.
+
+    Raises:
+        BlockedError: there was none, and an address was refused.
+    """
+    connecting = _Connecting(tenant)
+    _connecting.set(connecting)
+    try:
+        yield
+    except OSError as error:
+        if connecting.refusals and not isinstance(error, TimeoutError):
+            raise BlockedError(connecting.refusals[0]) from error
+        raise
+
+
+class Protocol(ResponseHandler):
+    """A connection that tells the exchange under way of its answer, without a task to wait for it.
+
+    Anything that nobody waits for stays in the queue that it inherits, which ends the connection.
+    """
+
+    exchange: Exchange | None = None
+    used_until = 0.0  # by the monotonic clock; no request is begun after
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """Take an answer, of which at least the head has come."""
+        exchange = self.exchange
+        if exchange is None:
+            super().feed_data(data, size)
+            return
+        status = data[0].code
+        if 100 <= status <= 199 and status != 101:  # noqa: PLR2004  RFC 9110, 15.2
+            return
+        self.exchange = None
+        exchange.answer = data
+        exchange.told(exchange)
+
+    def set_exception(self, exc: BaseException, *cause: Any) -> None:
+        """Take the end of the connection, or a fault in what came over it."""
+        super().set_exception(exc, *cause)
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.end(failed(exc, exchange.timeout_seconds))
+
+
+class Buffered(asyncio.BufferedProtocol):
+    """Reads for a connection, into a buffer that all of a client's connections share.
+
+    Without one, asyncio makes 256 KiB anew for every read, and uvloop for every read over TLS,
+    which costs more than the cipher. What is read is taken out at once.
+    """
+
+    def __init__(self, protocol: ResponseHandler, buffer: memoryview) -> None:
+        self._buffer = buffer
+        self._received = protocol.data_received
+        self.connection_lost = protocol.connection_lost  # type: ignore[method-assign]
+        self.eof_received = protocol.eof_received  # type: ignore[method-assign]
+        self.pause_writing = protocol.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = protocol.resume_writing  # type: ignore[method-assign]
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        """Say where to put what is read next."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read."""
+        self._received(bytes(self._buffer[:nbytes]))
+
+
+class Request(ClientRequest):
+    """A request whose connection is shared within its tenant only."""
+
+    @functools.cached_property
+    def connection_key(self) -> ConnectionKey:
+        """Say by what a connection for it is known."""
+        # No proxy is used, so the place of its headers is free for the tenant.
+        tenant = _connecting.get().tenant
+        return super().connection_key._replace(proxy_headers_hash=hash(tenant))
+
+
+class Connector(aiohttp.TCPConnector):
+    """Hands out a kept connection only if it has been silent and is not too old.
+
+    An answer that nobody asked for, lying on an idle connection, would be taken for the answer to
+    the next request, which would then not even be sent (aiohttp issue 13656).
+    """
+
+    def __init__(
+        self,
+        egress: Egress,
+        *,
+        idle_seconds_max: float,
+        connection_seconds_max: float,
+        is_direct: bool,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            keepalive_timeout=idle_seconds_max,
+            socket_factory=self._socket,
+            **options,
+        )
+        self._egress = egress
+        self._factory: Any = functools.partial(Protocol, loop=self._loop)
+        self._idle_seconds_max = idle_seconds_max
+        self._seconds_max = connection_seconds_max
+        self._is_direct = is_direct
+        self._buffer = memoryview(bytearray(READ_BYTES))
+
+    async def _create_connection(self, *args: Any, **kwargs: Any) -> ResponseHandler:
+        protocol: Any = await super()._create_connection(*args, **kwargs)
+        protocol.used_until = time.monotonic() + self._seconds_max
+        if self._is_direct:
+            # One parser reads all answers of a connection: making it costs as much as its work.
+            protocol.set_response_params(read_until_eof=True, auto_decompress=False)
+        if protocol.transport is not None:
+            protocol.transport.set_protocol(Buffered(protocol, self._buffer))
+        return protocol  # type: ignore[no-any-return]
+
+    def take(self, key: ConnectionKey) -> "Protocol | None":
+        """Give a kept connection that can be used, if there is one; close those that cannot."""
+        idle = self._conns.get(key)
+        if idle is None:
+            return None
+        now = time.monotonic()
+        found: Protocol | None = None
+        while idle and found is None:
+            protocol: Any
+            protocol, idle_since = idle.popleft()
+            if (
+                protocol.is_connected()
+                and not protocol.should_close
+                and now - idle_since <= self._idle_seconds_max
+                and now < protocol.used_until
+            ):
+                found = protocol
+                self._acquired.add(protocol)
+            else:
+                protocol.close()
+        if not idle:
+            del self._conns[key]
+        return found
+
+    async def make(self, request: Request) -> "Protocol":
+        """Make a connection, or give one that has become free."""
+        connection = await self.connect(request, _NO_TRACES, _NO_TIMEOUT)
+        protocol, connection._protocol = connection._protocol, None  # noqa: SLF001  else it ends with this object
+        assert isinstance(protocol, Protocol)
+        return protocol
+
+    def give_back(self, key: ConnectionKey, protocol: "Protocol", *, is_clean: bool) -> None:
+        """Take a connection back, to be used again if it can be."""
+        self._release(key, protocol, should_close=not is_clean)
+
+    def _socket(self, address_info: Any) -> socket.socket:
+        """Make the socket for an address that may be connected to.
+
+        Every connection comes through here with the numeric address that it is about to use,
+        whether the URL named it or a name led to it.
+        """
+        family, kind, protocol, _, address = address_info
+        reason = why_closed(address[0], address[1], self._egress.allowed)
+        if reason is not None:
+            _connecting.get().refusals.append(reason)
+            raise BlockedError(reason)
+        return socket.socket(family, kind, protocol)
+
+    async def _get(self, key: ConnectionKey, traces: Any) -> Connection | None:  # noqa: ARG002
+        protocol = self.take(key)
+        return None if protocol is None else Connection(self, key, protocol, self._loop)
+
+
+def parts_are_there() -> bool:
+    """Tell whether this release of aiohttp has the inner parts that are used here."""
+    return all(
+        hasattr(owner, name)
+        for owner, names in (
+            (aiohttp.TCPConnector, ("connect", "_get", "_create_connection", "_release")),
+            (
+                ResponseHandler,
+                ("set_response_params", "set_exception", "feed_data", "read", "should_close"),
+            ),
+            (ClientRequest, ("connection_key",)),
+        )
+        for name in names
+    )
+
+
+def make_tls() -> ssl.SSLContext:
+    """Make the context by hand: `create_default_context` would honour SSLKEYLOGFILE."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_default_certs()
+    return context

@@ -1,0 +1,108 @@
+"""Exchange: a request from its start to its outcome, whatever happens on the way."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_parser import RawResponseMessage
+
+from aetherflow_hooks.model import Answered, Blocked, NotReached, Outcome, TimedOut
+from aetherflow_hooks.rules.retry import retry_after_seconds
+from aetherflow_hooks.rules.urls import UrlRefused
+
+if TYPE_CHECKING:
+    from aetherflow_hooks.http.connections import Protocol
+
+BROKEN_OFF: Outcome = NotReached("broken off: the engine was stopped")
+
+
+class BrokenOffError(Exception):
+    """Given to a connection whose request is broken off."""
+
+
+class BlockedError(OSError):
+    """Raised where a socket is made: aiohttp takes only an OSError for a failed connection."""
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """A request, from its start until its outcome has been told."""
+
+    done: Callable[[Outcome], None]
+    timeout_seconds: float
+    ends_at: float  # by the loop's clock
+    told: Callable[["Exchange"], None]  # takes it when its answer or its outcome is there
+    task: asyncio.Task[Outcome | None] | None = None  # while something is waited for in steps
+    protocol: "Protocol | None" = None  # its connection
+    key: ConnectionKey | None = None  # by which the connection is kept
+    answer: tuple[RawResponseMessage, aiohttp.StreamReader] | None = None
+    is_clean: bool = False  # its connection can serve the next request
+    outcome: Outcome | None = None
+
+    def end(self, outcome: Outcome) -> None:
+        """Take the outcome, of which nobody knows yet."""
+        self.outcome = outcome
+        self.told(self)
+
+    def expire(self) -> None:
+        """Let whoever waits for the answer see a TimeoutError."""
+        if self.answer is not None:
+            self.answer[1].set_exception(TimeoutError())
+        elif self.protocol is not None:
+            self.protocol.set_exception(TimeoutError())
+        elif self.task is None:
+            self.end(TimedOut(self.timeout_seconds))  # not even sent
+
+    def break_off(self) -> None:
+        """Wait no longer."""
+        if self.task is not None:
+            self.task.cancel()
+        elif self.protocol is not None:
+            self.protocol.set_exception(BrokenOffError())
+        elif self.outcome is None:
+            self.end(BROKEN_OFF)
+
+
+def answered(status: int, headers: Any, start: bytes) -> Answered:
+    """Take an answer, with the start of its body."""
+    if status < 400:  # noqa: PLR2004  there it says nothing to us, and that is most of all
+        return Answered(status, None, start)
+    value = headers.get("Retry-After")
+    return Answered(status, retry_after_seconds(status, value, time.time()), start)
+
+
+def failed(error: BaseException, timeout_seconds: float) -> Outcome:
+    """Say what an exception means for the attempt; its words are for people."""
+    match error:
+        case BrokenOffError():
+            return BROKEN_OFF
+        case TimeoutError():
+            return TimedOut(timeout_seconds)
+        case BlockedError() | UrlRefused():
+            return Blocked(str(error))
+        case _:
+            return NotReached(_told(error))
+
+
+def _told(error: BaseException) -> str:  # noqa: PLR0911  a line for each kind
+    """Say what went wrong, without the URL's query or a header: those may hold secrets."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return f"its certificate is not trusted: {error.certificate_error}"
+        case aiohttp.ClientConnectorDNSError():
+            return f"its name cannot be resolved: {error.os_error.strerror}"
+        case aiohttp.ClientConnectorError():
+            return f"no connection: {error.os_error.strerror or error.os_error}"
+        case aiohttp.ServerDisconnectedError():
+            return "it closed the connection without an answer"
+        case aiohttp.ClientResponseError() | HttpProcessingError():
+            return f"its answer is not HTTP: {error.message}"
+        case aiohttp.ClientOSError():
+            return f"the connection broke: {error.strerror or error}"
+        case _:
+            return f"the request could not be made: {type(error).__name__}"
