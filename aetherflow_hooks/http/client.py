@@ -85,6 +85,7 @@ class Client:
         """End every connection."""
         if hasattr(self, "_session"):
             await self._session.close()
+            await self._connector.names.close()
 
     def post(
         self,

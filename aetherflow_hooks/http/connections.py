@@ -21,6 +21,7 @@ from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from aiohttp.connector import Connection
 
 from aetherflow_hooks.http.exchange import BlockedError, Exchange, failed
+from aetherflow_hooks.http.names import Names
 from aetherflow_hooks.rules.addresses import Egress, why_closed
 
 READ_BYTES = 65_536  # of a connection at once
@@ -142,9 +143,12 @@ class Connector(aiohttp.TCPConnector):
         is_direct: bool,
         **options: Any,
     ) -> None:
+        self.names = Names(absolute=not egress.allowed, tenant=lambda: _connecting.get().tenant)
         super().__init__(
             keepalive_timeout=idle_seconds_max,
             socket_factory=self._socket,
+            resolver=self.names,
+            use_dns_cache=False,
             **options,
         )
         self._egress = egress
