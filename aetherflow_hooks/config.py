@@ -8,6 +8,7 @@ import copy
 import json
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,10 +28,12 @@ from pydantic.fields import FieldInfo
 
 from aetherflow_hooks.errors import ConfigInvalid, InputRefused
 from aetherflow_hooks.rules.addresses import LOOPBACK, Allowed, Egress, parse_allowed
+from aetherflow_hooks.rules.sealing import Keyring, parse_keys
 
 ENVIRONMENT_PREFIX = "AETHERFLOW_HOOKS_"
 GIVEN_TO_HOSTS = "DATABASE_URL"  # where hosting platforms put the DSN
 HIDDEN = "…"
+CREDENTIAL = "aetherflow-hooks-keys"  # as systemd names it
 
 
 class Section(BaseModel):
@@ -231,6 +234,17 @@ class EgressSettings(Section):
     )
 
 
+class SecretsSettings(Section):
+    """The keys that endpoints' secrets are sealed with; without any they are stored as they are."""
+
+    keys_file: str = Field(
+        "", description="A file of keys, a line for each: see `aetherflow-hooks keys`."
+    )
+    keys: str = Field(
+        "", repr=False, description="The lines themselves, where they come from the environment."
+    )
+
+
 class LogSettings(Section):
     """What the process writes to stderr."""
 
@@ -260,6 +274,7 @@ class Settings(Section):
     sweep: SweepSettings = SweepSettings()
     engine: EngineSettings = EngineSettings()
     egress: EgressSettings = EgressSettings()
+    secrets: SecretsSettings = SecretsSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")
@@ -293,6 +308,22 @@ class Settings(Section):
         loopback = [Allowed(network) for network in LOOPBACK] if is_development else []
         named = [parse_allowed(text) for text in self.egress.allow]
         return Egress(https_only=not is_development, allowed=(*named, *loopback))
+
+    def keyring(self) -> Keyring:
+        """Read the keys: of `secrets`, or else of the systemd credential that bears them.
+
+        Raises:
+            ConfigInvalid: they cannot be read, everybody can read them, or a line is no key.
+        """
+        source, text = "secrets.keys", self.secrets.keys
+        credential = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nonexistent"), CREDENTIAL)
+        if not text and (self.secrets.keys_file or credential.is_file()):
+            source = self.secrets.keys_file or str(credential)
+            text = _private(Path(source))
+        try:
+            return Keyring(parse_keys(text))
+        except InputRefused as error:
+            raise ConfigInvalid(source, [str(error)]) from None
 
     def with_dsn(self, dsn: str) -> Self:
         """Give these settings another Postgres."""
@@ -355,7 +386,7 @@ def render(settings: Settings, *, comments: bool = True) -> str:
 
 
 def shown(settings: Settings) -> Settings:
-    """Hide what nobody may read over a shoulder: the password inside the DSN."""
+    """Hide what nobody may read over a shoulder: the password inside the DSN, and keys."""
     address, mark, query = settings.database.dsn.partition("?")
     user, at, host = address.rpartition("@")
     scheme, slashes, user = user.rpartition("//")
@@ -363,7 +394,21 @@ def shown(settings: Settings) -> Settings:
     if at and colon:
         address = f"{scheme}{slashes}{name}:{HIDDEN}@{host}"
     query = re.sub(r"(?<![^&])(password=)[^&]*", rf"\1{HIDDEN}", query)
-    return settings.with_dsn(f"{address}{mark}{query}")
+    keys = HIDDEN if settings.secrets.keys else ""
+    return settings.with_dsn(f"{address}{mark}{query}").model_copy(
+        update={"secrets": settings.secrets.model_copy(update={"keys": keys})}
+    )
+
+
+def _private(file: Path) -> str:
+    try:
+        if file.stat().st_mode & stat.S_IROTH:
+            raise ConfigInvalid(str(file), ["everybody can read these keys: chmod 600"])
+        return file.read_text(encoding="ascii")
+    except OSError as error:
+        raise ConfigInvalid(str(file), [f"it cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigInvalid(str(file), ["it holds no keys: they are written in ASCII"]) from None
 
 
 def _read(file: Path) -> dict[str, Any]:

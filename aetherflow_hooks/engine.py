@@ -30,6 +30,7 @@ from aetherflow_hooks.flow.record import Record
 from aetherflow_hooks.flow.search import Search
 from aetherflow_hooks.flow.sweep import Sweep
 from aetherflow_hooks.http import BROKEN_OFF
+from aetherflow_hooks.manage.keys import check_keys
 from aetherflow_hooks.model import (
     Answered,
     Attempt,
@@ -65,6 +66,7 @@ class Engine:
         """Wire the stages; nothing runs yet."""
         self.id = f"eng_{secrets.token_hex(6)}"
         self._settings = settings
+        self._keyring = settings.keyring()
         self._database = Database(settings.database, for_flow=True)
         self._listener = Listener(settings.database, self._woken)
         self._shards = Shards(
@@ -93,6 +95,7 @@ class Engine:
             may_wait=self._pace.may_wait,
             open_rooms=self._pace.open_rooms,
             known=self._pace.known,
+            keyring=self._keyring,
             hand_on=self._leased,
             hand_back=self._pace.take_none,
         )
@@ -144,6 +147,9 @@ class Engine:
         await check_schema(settings.database)
         await self._database.open()
         try:
+            plain = await check_keys(self._database, self._keyring)
+            if plain and settings.profile == "production":
+                log.warning(LogEvent.SECRETS_PLAIN, secrets=plain)
             await self._post.open()
             await self._sweep.prepare()
             await self._shards.turn()

@@ -3,6 +3,8 @@
 HooksError
 ├── ConfigInvalid            settings that cannot be used, all of them at once
 ├── InputRefused             a value from outside that breaks a rule: a URL, a secret, a type
+├── SecretUnreadable         a stored secret that none of the keys opens
+├── KeyMissing               secrets are sealed with keys that are not here
 ├── NotFound                 no such endpoint, event or delivery
 ├── AlreadyThere             a row that is to be made exists
 ├── DatabaseUnavailable      Postgres cannot be reached now; the engine waits and tries again
@@ -14,7 +16,7 @@ HooksError
 └── BadSignature             a request that was not signed with the expected secret
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 class HooksError(Exception):
@@ -37,6 +39,26 @@ class ConfigInvalid(HooksError):
 
 class InputRefused(HooksError):
     """A value from outside breaks a rule. The message says which value and which rule."""
+
+
+class SecretUnreadable(HooksError):
+    """A stored secret cannot be opened, so nothing can be signed with it."""
+
+    def __init__(self, owner: str, why: str) -> None:
+        """Name the endpoint that owns it, and say why."""
+        super().__init__(f"the secret of {owner} cannot be read: {why}")
+
+
+class KeyMissing(HooksError):
+    """Stored secrets are sealed with keys that are not here."""
+
+    def __init__(self, secrets_by_key: Mapping[str, int]) -> None:
+        """Tell how many secrets each of the missing keys seals."""
+        told = ", ".join(f"{key} ({count} secrets)" for key, count in secrets_by_key.items())
+        super().__init__(
+            f"secrets are sealed with keys that are not here: {told}. Add them to the keys of "
+            "`secrets.keys_file`; `aetherflow-hooks keys list` shows which are needed"
+        )
 
 
 class NotFound(HooksError):

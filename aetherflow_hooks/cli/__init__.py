@@ -10,6 +10,7 @@ from aetherflow_hooks.cli.delivery import delivery
 from aetherflow_hooks.cli.demo import demo
 from aetherflow_hooks.cli.emit import emit
 from aetherflow_hooks.cli.endpoint import endpoint
+from aetherflow_hooks.cli.keys import keys
 from aetherflow_hooks.cli.run import migrate, run
 from aetherflow_hooks.cli.session import plain
 from aetherflow_hooks.cli.status import status
@@ -22,7 +23,7 @@ def commands() -> None:
     """Webhook delivery for applications on Postgres."""
 
 
-for command in (demo, run, migrate, endpoint, emit, delivery, status, config, bench):
+for command in (demo, run, migrate, endpoint, emit, delivery, status, keys, config, bench):
     commands.add_command(command)
 
 

@@ -67,6 +67,7 @@ def add(
         click.echo(f"id      {added['id']}")
         click.echo(f"secret  {added['secret']}")
         click.echo("Keep the secret: it is not shown again.", err=True)
+    _warn_of_plain(settings)
 
 
 @endpoint.command("list")
@@ -125,9 +126,10 @@ def rotate_secret(
     new = with_database(
         settings,
         lambda db, _: endpoints.rotate_secret(
-            db, endpoint_id, secret=secret, overlap_seconds=overlap
+            db, endpoint_id, keyring=settings.keyring(), secret=secret, overlap_seconds=overlap
         ),
     )
+    _warn_of_plain(settings)
     if as_json:
         print_json({"id": endpoint_id, "secret": new})
     else:
@@ -147,6 +149,14 @@ _state_command("pause", EndpointState.PAUSED, "Let events wait until `resume`.")
 _state_command("resume", EndpointState.ACTIVE, "Send what waits, and what comes.")
 _state_command("disable", EndpointState.DISABLED, "Take no events; what waits stays.")
 _state_command("enable", EndpointState.ACTIVE, "Take events again.")
+
+
+def _warn_of_plain(settings: Settings) -> None:
+    if settings.profile == "production" and settings.keyring().first is None:
+        click.echo(
+            "The secret is stored as it is, since there are no keys: see `aetherflow-hooks keys`.",
+            err=True,
+        )
 
 
 def _pauses(text: str | None) -> list[float] | None:

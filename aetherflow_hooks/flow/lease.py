@@ -20,8 +20,9 @@ import orjson
 
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database, Row
-from aetherflow_hooks.errors import DatabaseUnavailable
+from aetherflow_hooks.errors import DatabaseUnavailable, SecretUnreadable
 from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Offer, Secret, Wanted
+from aetherflow_hooks.rules.sealing import Keyring
 from aetherflow_hooks.watch.log import LogEvent, log
 
 DOUBTFUL_ROWS_MAX = 1_000  # of an endpoint's first rows: more than are mostly on lease at once
@@ -51,11 +52,13 @@ class Lease:
         may_wait: Callable[[int], bool],
         open_rooms: Callable[[int], list[tuple[Endpoint, int]]],
         known: Callable[[str], Endpoint | None],
+        keyring: Keyring,
         hand_on: Callable[[Leased], None],
         hand_back: Callable[[Wanted], None],
     ) -> None:
         """Ask `wanted` what to take and `known` for endpoints as they were last seen.
 
+        `keyring` opens their secrets.
         `open_rooms` tells what could be taken of endpoints that have no work now, beside so many
         offers that are out, and `may_wait` whether it is better to ask for it later.
         `hand_on` gets what was taken, `hand_back` what could not be asked for.
@@ -66,6 +69,7 @@ class Lease:
         self._may_wait = may_wait
         self._open_rooms = open_rooms
         self._known = known
+        self._keyring = keyring
         self._hand_on = hand_on
         self._hand_back = hand_back
         self._doubtful: list[tuple[Wanted, int]] = []  # with the token that was used
@@ -302,12 +306,7 @@ class Lease:
             shard=row["shard"],
             version=row["version"],
             url=row["url"],
-            secrets=tuple(
-                Secret(value=secret, until=None if ends is None else asked_at + ends)
-                for secret, ends in zip(
-                    row["secrets"] or (), row["secrets_end_in_seconds"] or (), strict=True
-                )
-            ),
+            secrets=self._secrets(row, asked_at),
             rate_per_second=row["rate_per_second"],
             burst=row["burst"],
             max_in_flight=row["max_in_flight"] or settings.pace.max_in_flight,
@@ -317,6 +316,21 @@ class Lease:
             ),
             has_answered=row["has_answered"],
         )
+
+    def _secrets(self, row: Row, asked_at: float) -> tuple[Secret, ...]:
+        """Open an endpoint's secrets; none of them is used where one cannot be opened."""
+        stored = zip(row["secrets"] or (), row["secrets_end_in_seconds"] or (), strict=True)
+        try:
+            return tuple(
+                Secret(
+                    value=self._keyring.open(secret, row["id"]),
+                    until=None if ends is None else asked_at + ends,
+                )
+                for secret, ends in stored
+            )
+        except SecretUnreadable as error:
+            log.error(LogEvent.ENDPOINT_UNSIGNABLE, endpoint=row["id"], error=str(error))
+            return ()
 
 
 class _Events:

@@ -47,7 +47,7 @@ class Post:
             if secret.until is None or secret.until > now
         ]
         if not keys:
-            done(NotReached("no secret of the endpoint is in force: it cannot be signed"))
+            done(NotReached("the endpoint has no secret that can be used: it cannot be signed"))
             return
         event_id, event_type, body = event
         unix_seconds = int(time.time())

@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
@@ -31,7 +31,7 @@ class _Answer(NamedTuple):
     """What came of a lookup."""
 
     until: float  # monotonic seconds
-    addresses: list[tuple[socket.AddressFamily, str]]
+    addresses: Sequence[tuple[int, str]]
     error: OSError | None
 
 

@@ -8,7 +8,9 @@ from typing import Any
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import InputRefused, NotFound
+from aetherflow_hooks.manage.keys import seal
 from aetherflow_hooks.model import EndpointState
+from aetherflow_hooks.rules.sealing import Keyring
 from aetherflow_hooks.rules.signing import NEW_KEY_BYTES, check_secret, new_secret
 from aetherflow_hooks.rules.topics import is_pattern
 from aetherflow_hooks.rules.urls import parse_url
@@ -54,6 +56,7 @@ async def add_endpoint(
     url = parse_url(new.url, settings.egress_rules())
     secret = _new_secret() if new.secret is None else check_secret(new.secret)
     endpoint_id = f"ep_{secrets.token_hex(ID_BYTES)}"
+    keyring = settings.keyring()
     await database.value(
         "add_endpoint",
         endpoint_id,
@@ -65,7 +68,7 @@ async def add_endpoint(
         new.max_in_flight,
         new.timeout_seconds,
         new.retry_schedule_seconds,
-        secret,
+        seal(keyring, secret, endpoint_id),
         list(new.events),
     )
     return {**await show_endpoint(database, endpoint_id), "secret": secret}
@@ -117,10 +120,11 @@ async def rotate_secret(
     database: Database,
     endpoint_id: str,
     *,
+    keyring: Keyring,
     secret: str | None = None,
     overlap_seconds: float = OVERLAP_SECONDS_DEFAULT,
 ) -> str:
-    """Give an endpoint a new secret and return it, this once.
+    """Give an endpoint a new secret, stored under `keyring`, and return it, this once.
 
     `X-AetherFlow-Signature` is made with it at once; `webhook-signature` carries the old one's
     signature too for `overlap_seconds`.
@@ -131,7 +135,8 @@ async def rotate_secret(
     """
     _in_range("the overlap", overlap_seconds, 0, OVERLAP_SECONDS_MAX)
     new = _new_secret() if secret is None else check_secret(secret)
-    if await database.value("rotate_secret", endpoint_id, new, overlap_seconds) is None:
+    sealed = seal(keyring, new, endpoint_id)
+    if await database.value("rotate_secret", endpoint_id, sealed, overlap_seconds) is None:
         raise NotFound("endpoint", endpoint_id)
     return new
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from aetherflow_hooks.errors import InputRefused
 
 PREFIX = "whsec_"
+SEALED_PREFIX = "sealed:"  # of a secret as it is stored: see `sealing`
 KEY_BYTES = range(24, 64 + 1)  # what Standard Webhooks allows
 OWN_CHARACTERS = range(16, 256 + 1)  # of a secret that the user brings
 NEW_KEY_BYTES = 32
@@ -41,11 +42,14 @@ def check_secret(secret: str) -> str:
     """Give back a secret that a user brings, or say what is wrong with it.
 
     Raises:
-        InputRefused: it is not 16 to 256 printable characters, or starts with `whsec_` without
-            canonical base64 of 24 to 64 bytes behind it. The message does not hold the secret.
+        InputRefused: it is not 16 to 256 printable characters, starts like a sealed one, or starts
+            with `whsec_` without canonical base64 of 24 to 64 bytes behind it. The message does
+            not hold the secret.
     """
     if len(secret) not in OWN_CHARACTERS or not secret.isprintable():
         raise InputRefused("a secret is 16 to 256 printable characters")
+    if secret.startswith(SEALED_PREFIX):
+        raise InputRefused(f"a secret does not start with {SEALED_PREFIX}: stored ones do")
     if secret.startswith(PREFIX):
         key = _decoded(secret)
         if key is None or len(key) not in KEY_BYTES:

@@ -33,6 +33,8 @@ class LogEvent(StrEnum):
     POST_DONE = "post.done"  # info: one per attempt
     RECORD_LATE = "record.late"  # warning: results whose lease was lost changed nothing
     ENDPOINT_DISABLED = "endpoint.disabled"  # warning: an answer disabled an endpoint
+    ENDPOINT_UNSIGNABLE = "endpoint.unsignable"  # error: its secret cannot be opened
+    SECRETS_PLAIN = "secrets.plain"  # warning: some are stored as they are, in production
     SWEEP_PARTITION = "sweep.partition"  # info: a day's partition was dropped
     SWEEP_POSTPONED = "sweep.postponed"  # warning: a long transaction still uses an old partition
     SWEEP_EXPIRED = "sweep.expired"  # warning: undelivered work outlived its events

@@ -247,6 +247,40 @@ def test_an_endpoint_is_added_for_people(hooks: Hooks) -> None:
     assert said.code == 0
     assert re.fullmatch(r"id      ep_[0-9a-f]{12}\nsecret  whsec_[A-Za-z0-9+/]{43}=\n", said.out)
     assert "not shown again" in said.err
+    assert "stored as it is, since there are no keys" in said.err
+
+
+def test_keys_are_made_listed_and_replaced(hooks: Hooks, tmp_path: Path) -> None:
+    keys_file = tmp_path / "keys"
+    with_keys = {"AETHERFLOW_HOOKS_SECRETS__KEYS_FILE": str(keys_file)}
+
+    def use(*lines: str) -> None:
+        keys_file.write_text("".join(lines), encoding="ascii")
+        keys_file.chmod(0o600)
+
+    def listed() -> list[tuple[str, int, str]]:
+        rows = hooks("keys", "list", "--json", **with_keys).json
+        return [(row["key"], row["secrets"], row["state"]) for row in rows]
+
+    assert hooks("endpoint", "add", URL).code == 0
+    old, new = run("keys", "new").out, run("keys", "new").out
+    old_id, new_id = old.split()[0], new.split()[0]
+    use(old)
+    added = hooks("endpoint", "add", URL, "--json", **with_keys)
+    assert "no keys" not in added.err
+    assert listed() == [(old_id, 1, "seals"), ("-", 1, "not sealed")]
+    rotated = hooks("endpoint", "rotate-secret", added.json["id"], **with_keys)
+    assert "no keys" not in rotated.err
+    use(new, old)
+    assert listed() == [(new_id, 0, "seals"), (old_id, 2, "opens"), ("-", 1, "not sealed")]
+    said = hooks("keys", "rotate", **with_keys)
+    assert said.out == f"3 secrets sealed anew with {new_id}\n"
+    use(new)
+    assert listed() == [(new_id, 3, "seals")]
+    use(old)
+    assert listed() == [(old_id, 0, "seals"), (new_id, 3, "missing")]
+    assert f"sealed with the key {new_id}" in failed(hooks("keys", "rotate", **with_keys))
+    assert "there are no keys to seal with" in failed(hooks("keys", "rotate"))
 
 
 OPTIONS = {

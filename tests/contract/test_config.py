@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from aetherflow_hooks.config import Section, Settings, load, render, shown
 from aetherflow_hooks.errors import ConfigInvalid
+from aetherflow_hooks.rules.sealing import write_key
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 
@@ -351,3 +352,60 @@ def test_what_is_shown_can_be_read(file: Path) -> None:
     assert values["database"]["dsn"] == "postgresql://u:…@h/db"
     assert values["pace"]["slots"] == 3
     assert settings.database.dsn == "postgresql://u:s3cret@h/db"
+
+
+# Keys.
+
+ONE, TWO = (write_key(name, name.encode() * 8) for name in ("ones", "twos"))
+
+
+def test_keys_come_from_a_file(file: Path, tmp_path: Path) -> None:
+    keys_file = tmp_path / "keys"
+    keys_file.write_text(f"# ours\n{TWO}\n{ONE}\n", encoding="ascii")
+    keys_file.chmod(0o600)
+    ring = read(file, f'[secrets]\nkeys_file = "{keys_file}"\n').keyring()
+    assert (list(ring), ring.first) == (["twos", "ones"], "twos")
+
+
+def test_keys_come_from_the_environment_and_are_not_shown(file: Path) -> None:
+    settings = read(file, SECRETS__KEYS=f"{ONE}\n{TWO}\n")
+    assert list(settings.keyring()) == ["ones", "twos"]
+    assert tomllib.loads(render(shown(settings)))["secrets"]["keys"] == "…"
+    assert read(file, render(settings)) == settings
+    for told in (repr(settings), render(shown(settings))):
+        assert ONE.split()[1] not in told
+
+
+def test_keys_come_as_a_credential_of_systemd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert list(Settings().keyring()) == []
+    (tmp_path / "aetherflow-hooks-keys").write_text(ONE, encoding="ascii")
+    (tmp_path / "aetherflow-hooks-keys").chmod(0o400)
+    assert list(Settings().keyring()) == ["ones"]
+
+
+def test_without_any_there_are_none() -> None:
+    assert Settings().keyring().first is None
+
+
+@pytest.mark.parametrize(
+    ("mode", "content", "why"),
+    [
+        (0o604, ONE, "everybody can read these keys: chmod 600"),
+        (0o600, f"{ONE}\n{ONE}", "line 2 of the keys is not an id of its own"),
+        (0o600, "schlüssel", "it holds no keys"),
+        (0o600, None, "it cannot be read: No such file"),
+    ],
+)
+def test_a_file_without_good_keys_is_one_clear_line(
+    file: Path, tmp_path: Path, mode: int, content: str | None, why: str
+) -> None:
+    keys_file = tmp_path / "keys"
+    if content is not None:
+        keys_file.write_text(content, encoding="utf-8")
+        keys_file.chmod(mode)
+    with pytest.raises(ConfigInvalid, match=f"^{keys_file}: {why}") as invalid:
+        read(file, f'[secrets]\nkeys_file = "{keys_file}"\n').keyring()
+    assert ONE.split()[1] not in str(invalid.value)

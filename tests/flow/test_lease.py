@@ -13,6 +13,7 @@ from aetherflow_hooks.flow.lease import Lease
 from aetherflow_hooks.manage.endpoints import set_endpoint_state
 from aetherflow_hooks.model import Endpoint, EndpointState, Leased, Wanted
 from aetherflow_hooks.rules.lane import EVER_SECONDS
+from aetherflow_hooks.rules.sealing import Keyring
 from tests.conftest import LONG_AGO, World
 
 
@@ -32,6 +33,7 @@ class Holder:
             may_wait=lambda _: not self.open,
             open_rooms=lambda _: self.open,
             known=self.endpoints.get,
+            keyring=Keyring({}),
             hand_on=self.leased.append,
             hand_back=self.back.append,
         )

@@ -36,7 +36,7 @@ class Resolver:
 @pytest_asyncio.fixture
 async def resolver(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Resolver]:
     scripted = Resolver()
-    monkeypatch.setattr(names.socket, "getaddrinfo", scripted.getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", scripted.getaddrinfo)
     yield scripted
     scripted.go_on.set()
 
@@ -120,7 +120,7 @@ async def test_a_name_that_is_none_has_no_address(monkeypatch: pytest.MonkeyPatc
     def refuse(*_: Any, **__: Any) -> list[Any]:
         raise UnicodeError("label too long")
 
-    monkeypatch.setattr(names.socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
     with pytest.raises(socket.gaierror, match="no such name"):
         await Lookups().addresses("a" * 64 + ".example")
 

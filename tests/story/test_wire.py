@@ -14,10 +14,12 @@ import standardwebhooks
 
 from aetherflow_hooks.dev.receiver import Received
 from aetherflow_hooks.manage.endpoints import rotate_secret
+from aetherflow_hooks.rules.sealing import Keyring
 from tests.conftest import World
 
 pytestmark = pytest.mark.usefixtures("each_way")
 
+NO_KEYS = Keyring({})
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
 ODD = (
@@ -106,7 +108,7 @@ async def test_one_event_is_the_same_bytes_at_every_endpoint(world: World) -> No
 
 async def test_case_21_during_a_rotation_both_secrets_sign(world: World) -> None:
     added = await world.endpoint(secret=SECRET)
-    new = await rotate_secret(world.database, added["id"], overlap_seconds=3600)
+    new = await rotate_secret(world.database, added["id"], keyring=NO_KEYS, overlap_seconds=3600)
     async with world.engine():
         await world.emit()
         (during,) = await world.receiver.wait_for(1)
@@ -116,7 +118,9 @@ async def test_case_21_during_a_rotation_both_secrets_sign(world: World) -> None
         own = hmac.new(new.encode(), during.body, "sha256").hexdigest()
         assert during.headers["x-aetherflow-signature"] == own
 
-        await rotate_secret(world.database, added["id"], secret=new + "", overlap_seconds=0)
+        await rotate_secret(
+            world.database, added["id"], keyring=NO_KEYS, secret=new + "", overlap_seconds=0
+        )
         await world.emit()
         after = (await world.receiver.wait_for(2))[1]
         await world.settled()
@@ -128,7 +132,7 @@ async def test_case_21_during_a_rotation_both_secrets_sign(world: World) -> None
 
 async def test_an_old_secret_ends_by_itself_while_the_engine_runs(world: World) -> None:
     added = await world.endpoint(secret=SECRET)
-    await rotate_secret(world.database, added["id"], overlap_seconds=0.5)
+    await rotate_secret(world.database, added["id"], keyring=NO_KEYS, overlap_seconds=0.5)
     async with world.engine():
         await world.emit()
         (during,) = await world.receiver.wait_for(1)

@@ -1,0 +1,148 @@
+"""Secrets at rest: sealed wherever they are stored, and usable throughout a change of keys."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import standardwebhooks
+
+from aetherflow_hooks import start_engine
+from aetherflow_hooks.db import Database
+from aetherflow_hooks.errors import InputRefused, KeyMissing, SecretUnreadable
+from aetherflow_hooks.manage import keys
+from aetherflow_hooks.manage.endpoints import NewEndpoint, add_endpoint, rotate_secret
+from aetherflow_hooks.rules.sealing import Keyring, write_key
+from tests.conftest import World
+
+OLD, NEW = write_key("old", bytes(32)), write_key("new", bytes(range(32)))
+
+
+async def endpoint(world: World, lines: str, path: str = "/", **new: Any) -> dict[str, Any]:
+    settings = world.settings(secrets={"keys": lines})
+    url = world.receiver.url(path, "200")
+    return await add_endpoint(world.database, NewEndpoint(url=url, **new), settings=settings)
+
+
+async def sent(world: World, lines: str) -> list[str]:
+    """Let one event go out with these keys; give the secrets' states as `keys list` counts them."""
+    count = len(world.receiver.received)
+    async with world.engine(secrets={"keys": lines}):
+        await world.emit()
+        await world.receiver.wait_for(count + 1)
+        await world.settled()
+    return [row["key"] for row in await keys.secrets_by_key(world.database)]
+
+
+def verified(world: World, secret: str) -> None:
+    request = world.receiver.received[-1]
+    standardwebhooks.Webhook(secret).verify(request.body, dict(request.headers))
+
+
+async def everything_stored(world: World) -> str:
+    """Give the text of every row of every table."""
+    tables = await world.rows(
+        "select format('select t::text from %I.%I t', schemaname, tablename) as sql"
+        " from pg_tables where schemaname = 'aetherflow'"
+    )
+    return "\n".join([row["t"] for table in tables for row in await world.rows(table["sql"])])
+
+
+async def test_a_secret_is_stored_and_sent_to_postgres_sealed_only(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetch, bound = Database._fetch, []
+
+    async def note(self: Database, sql: str, values: Sequence[Any]) -> Any:
+        bound.append(repr(values))
+        return await fetch(self, sql, values)
+
+    monkeypatch.setattr(Database, "_fetch", note)
+    added = await endpoint(world, OLD)
+    ring = world.settings(secrets={"keys": OLD}).keyring()
+    rotated = await rotate_secret(world.database, added["id"], keyring=ring)
+    assert await sent(world, OLD) == ["old"]
+    for secret in (added["secret"], rotated):
+        verified(world, secret)
+        stored = await everything_stored(world)
+        assert added["id"] in stored
+        for place in (stored, *bound):
+            assert secret not in place
+            assert secret.removeprefix("whsec_") not in place
+
+
+async def test_a_key_is_replaced_while_deliveries_go_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "PAGE_SECRETS", 2)
+    added = [await endpoint(world, "" if n == 0 else OLD, events=[f"e.{n}"]) for n in range(5)]
+    last = await endpoint(world, OLD)
+    assert await sent(world, OLD) == ["", "old"]
+    both = world.settings(secrets={"keys": f"{NEW}\n{OLD}"}).keyring()
+    async with world.engine(secrets={"keys": f"{NEW}\n{OLD}"}):
+        assert await keys.seal_anew(world.database, both) == len(added) + 1
+        assert await keys.seal_anew(world.database, both) == 0
+        await world.emit()
+        await world.settled()
+        verified(world, last["secret"])
+    assert await sent(world, NEW) == ["new"]
+    verified(world, last["secret"])
+    with pytest.raises(KeyMissing, match=r"new \(6 secrets\)"):
+        await start_engine(world.settings(secrets={"keys": OLD}))
+
+
+async def test_sealing_anew_stops_at_what_it_cannot_open_and_goes_on_from_there(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "PAGE_SECRETS", 1)
+    first, second = sorted([(await endpoint(world, OLD))["id"] for _ in range(2)])
+    stored = await world.value(
+        "select secret from aetherflow.secrets where endpoint_id = $1", first
+    )
+    change = "update aetherflow.secrets set secret = $2 where endpoint_id = $1"
+    other = await world.value(
+        "select secret from aetherflow.secrets where endpoint_id = $1", second
+    )
+    await world.connection.execute(change, second, stored)
+    both = world.settings(secrets={"keys": f"{NEW}\n{OLD}"}).keyring()
+    with pytest.raises(SecretUnreadable, match=second):
+        await keys.seal_anew(world.database, both)
+    await world.connection.execute(change, second, other)
+    assert await keys.seal_anew(world.database, both) == 1
+    with pytest.raises(InputRefused, match="no keys to seal with"):
+        await keys.seal_anew(world.database, Keyring({}))
+
+
+async def test_nothing_is_sent_with_a_secret_that_is_not_the_endpoints(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = await endpoint(world, OLD, "/bad", retry_schedule_seconds=[])
+    good = await endpoint(world, OLD, "/good")
+    await world.connection.execute(
+        "update aetherflow.secrets set secret ="
+        " (select secret from aetherflow.secrets where endpoint_id = $2) where endpoint_id = $1",
+        bad["id"],
+        good["id"],
+    )
+    with caplog.at_level(logging.ERROR):
+        async with world.engine(secrets={"keys": OLD}):
+            await world.emit()
+            await world.settled()
+    verified(world, good["secret"])
+    assert [request.path.partition("?")[0] for request in world.receiver.received] == ["/good"]
+    error = await world.value(
+        "select error from aetherflow.attempts where endpoint_id = $1", bad["id"]
+    )
+    assert error == "the endpoint has no secret that can be used: it cannot be signed"
+    assert "endpoint.unsignable" in caplog.text
+
+
+async def test_in_production_plain_secrets_are_warned_of(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.endpoint()
+    production = world.settings().model_copy(update={"profile": "production"})
+    with caplog.at_level(logging.WARNING):
+        async with start_engine(production):
+            pass
+    assert "secrets.plain" in caplog.text
