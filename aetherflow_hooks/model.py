@@ -12,7 +12,7 @@ Offer     what pace has room for, should it happen to come.
 Values made once per delivery are named tuples, which cost a third of a frozen dataclass.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -61,6 +61,7 @@ class Endpoint:
     max_in_flight: int
     timeout_seconds: float
     retry_schedule_seconds: tuple[float, ...]
+    headers: str = field(default="", repr=False)  # lines of its own, each with its CRLF
     has_answered: bool | None = None  # its last attempt, when this was read; None: there was none
 
 

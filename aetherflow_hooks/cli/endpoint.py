@@ -1,5 +1,6 @@
 """endpoint: the URLs that want events."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -36,6 +37,7 @@ def endpoint() -> None:
 @click.option("--burst", type=int, default=1, show_default=True, help="POSTs at once after a rest.")
 @click.option("--max-in-flight", type=int, help="POSTs under way at once.")
 @click.option("--timeout", type=float, help="Seconds for a whole attempt.")
+@click.option("--header", multiple=True, help="A header of its own: 'Authorization=Bearer …'.")
 @click.option("--retries", help="The pause before each retry in seconds: 10,60,600. '' for none.")
 @as_json
 @connected
@@ -46,6 +48,7 @@ def add(
     rate: float | None,
     timeout: float | None,
     retries: str | None,
+    header: Sequence[str],
     **given: Any,
 ) -> None:
     """Register URL; print its id and, this once, its secret."""
@@ -54,6 +57,7 @@ def add(
         rate_per_second=rate,
         timeout_seconds=timeout,
         retry_schedule_seconds=_pauses(retries),
+        headers=_headers(header),
         **given,
     )
 
@@ -157,6 +161,16 @@ def _warn_of_plain(settings: Settings) -> None:
             "The secret is stored as it is, since there are no keys: see `aetherflow-hooks keys`.",
             err=True,
         )
+
+
+def _headers(given: Sequence[str]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if not separator or name in headers:
+            raise InputRefused(f"--header {name!a} is not NAME=VALUE, each name once")
+        headers[name] = value
+    return headers
 
 
 def _pauses(text: str | None) -> list[float] | None:

@@ -20,9 +20,10 @@ import orjson
 
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database, Row
-from aetherflow_hooks.errors import DatabaseUnavailable, SecretUnreadable
+from aetherflow_hooks.errors import DatabaseUnavailable, InputRefused, SecretUnreadable
 from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Offer, Secret, Wanted
-from aetherflow_hooks.rules.sealing import Keyring
+from aetherflow_hooks.rules.headers import header_lines
+from aetherflow_hooks.rules.sealing import Keyring, owner_of
 from aetherflow_hooks.watch.log import LogEvent, log
 
 DOUBTFUL_ROWS_MAX = 1_000  # of an endpoint's first rows: more than are mostly on lease at once
@@ -299,6 +300,7 @@ class Lease:
 
     def _endpoint(self, row: Row, asked_at: float) -> Endpoint:
         settings = self._settings
+        secrets, headers = self._opened(row, asked_at)
         schedule = row["retry_schedule_seconds"]
         return Endpoint(
             id=row["id"],
@@ -306,7 +308,8 @@ class Lease:
             shard=row["shard"],
             version=row["version"],
             url=row["url"],
-            secrets=self._secrets(row, asked_at),
+            secrets=secrets,
+            headers=headers,
             rate_per_second=row["rate_per_second"],
             burst=row["burst"],
             max_in_flight=row["max_in_flight"] or settings.pace.max_in_flight,
@@ -317,20 +320,26 @@ class Lease:
             has_answered=row["has_answered"],
         )
 
-    def _secrets(self, row: Row, asked_at: float) -> tuple[Secret, ...]:
-        """Open an endpoint's secrets; none of them is used where one cannot be opened."""
+    def _opened(self, row: Row, asked_at: float) -> tuple[tuple[Secret, ...], str]:
+        """Open an endpoint's secrets and headers; none is used where one cannot be."""
         stored = zip(row["secrets"] or (), row["secrets_end_in_seconds"] or (), strict=True)
+        named = zip(row["header_names"] or (), row["header_values"] or (), strict=True)
         try:
-            return tuple(
+            secrets = tuple(
                 Secret(
                     value=self._keyring.open(secret, row["id"]),
                     until=None if ends is None else asked_at + ends,
                 )
                 for secret, ends in stored
             )
-        except SecretUnreadable as error:
+            headers = {
+                name: self._keyring.open(value, owner_of(row["id"], header=name))
+                for name, value in named
+            }
+            return secrets, header_lines(headers)
+        except (SecretUnreadable, InputRefused) as error:
             log.error(LogEvent.ENDPOINT_UNSIGNABLE, endpoint=row["id"], error=str(error))
-            return ()
+            return (), ""
 
 
 class _Events:

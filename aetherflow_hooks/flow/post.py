@@ -60,6 +60,7 @@ class Post:
             f"webhook-id: {event_id}\r\n"
             f"webhook-timestamp: {unix_seconds}\r\n"
             f"webhook-signature: {standard_signature(keys, event_id, unix_seconds, body)}\r\n"
+            f"{endpoint.headers}"
         )
         self._client.post(
             endpoint.url,

@@ -1,7 +1,7 @@
 """Endpoints: add, list, change, delete."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import InputRefused, NotFound
 from aetherflow_hooks.manage.keys import seal
 from aetherflow_hooks.model import EndpointState
+from aetherflow_hooks.rules.headers import check_headers
 from aetherflow_hooks.rules.sealing import Keyring
 from aetherflow_hooks.rules.signing import NEW_KEY_BYTES, check_secret, new_secret
 from aetherflow_hooks.rules.topics import is_pattern
@@ -35,6 +36,7 @@ class NewEndpoint:
     tenant: str = ""
     description: str = ""
     secret: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     rate_per_second: float | None = None
     burst: int = 1
     max_in_flight: int | None = None
@@ -53,6 +55,7 @@ async def add_endpoint(
         InputRefused: a value breaks a rule; the message says which.
     """
     _check(new)
+    check_headers(new.headers)
     url = parse_url(new.url, settings.egress_rules())
     secret = _new_secret() if new.secret is None else check_secret(new.secret)
     endpoint_id = f"ep_{secrets.token_hex(ID_BYTES)}"
@@ -70,6 +73,8 @@ async def add_endpoint(
         new.retry_schedule_seconds,
         seal(keyring, secret, endpoint_id),
         list(new.events),
+        list(new.headers),
+        [seal(keyring, value, endpoint_id, header=name) for name, value in new.headers.items()],
     )
     return {**await show_endpoint(database, endpoint_id), "secret": secret}
 

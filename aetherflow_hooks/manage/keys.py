@@ -6,7 +6,14 @@ from typing import Any
 
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import InputRefused, KeyMissing
-from aetherflow_hooks.rules.sealing import KEY_BYTES, NONCE_BYTES, PREFIX, Keyring, write_key
+from aetherflow_hooks.rules.sealing import (
+    KEY_BYTES,
+    NONCE_BYTES,
+    PREFIX,
+    Keyring,
+    owner_of,
+    write_key,
+)
 
 PAGE_SECRETS = 500
 
@@ -16,13 +23,14 @@ def new_key() -> str:
     return write_key(f"key_{secrets.token_hex(4)}", secrets.token_bytes(KEY_BYTES))
 
 
-def seal(keyring: Keyring, secret: str, endpoint_id: str) -> str:
-    """Seal a secret of an endpoint, each time in another way."""
-    return keyring.seal(secret, endpoint_id, secrets.token_bytes(NONCE_BYTES))
+def seal(keyring: Keyring, value: str, endpoint_id: str, *, header: str | None = None) -> str:
+    """Seal a secret of an endpoint, or the value of a `header`, each time in another way."""
+    owner = owner_of(endpoint_id, header=header)
+    return keyring.seal(value, owner, secrets.token_bytes(NONCE_BYTES))
 
 
 async def secrets_by_key(database: Database) -> list[dict[str, Any]]:
-    """Count the stored secrets by the id of the key that seals them; '' are not sealed."""
+    """Count what is stored by the id of the key that seals it; '' is not sealed."""
     return [dict(row) for row in await database.rows("secrets_by_key")]
 
 
@@ -41,7 +49,7 @@ async def check_keys(database: Database, keyring: Keyring) -> int:
 
 
 async def seal_anew(database: Database, keyring: Keyring) -> int:
-    """Seal with the first key every secret that is not; give how many there were.
+    """Seal with the first key every secret and header that is not; give how many there were.
 
     It can be broken off and begun again at any time, and engines go on meanwhile: they have read
     what they need, and what they read later is sealed by one key or the other. A secret that was
@@ -55,15 +63,19 @@ async def seal_anew(database: Database, keyring: Keyring) -> int:
         raise InputRefused("there are no keys to seal with: see `aetherflow-hooks keys new`")
     done = 0
     while rows := await database.rows("find_secrets", f"{PREFIX}{keyring.first}:", PAGE_SECRETS):
-        opened = [keyring.open(row["secret"], row["endpoint_id"]) for row in rows]
+        opened = [
+            keyring.open(row["value"], owner_of(row["endpoint_id"], header=row["header"]))
+            for row in rows
+        ]
         changed = await database.rows(
             "reseal_secrets",
             [row["endpoint_id"] for row in rows],
+            [row["header"] for row in rows],
             [row["made_at"] for row in rows],
-            [hashlib.sha256(row["secret"].encode()).hexdigest() for row in rows],
+            [hashlib.sha256(row["value"].encode()).hexdigest() for row in rows],
             [
-                seal(keyring, secret, row["endpoint_id"])
-                for row, secret in zip(rows, opened, strict=True)
+                seal(keyring, value, row["endpoint_id"], header=row["header"])
+                for row, value in zip(rows, opened, strict=True)
             ],
         )
         done += len(changed)

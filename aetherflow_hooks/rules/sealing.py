@@ -41,7 +41,7 @@ class Keyring:
         return iter(self._ciphers)
 
     def seal(self, secret: str, owner: str, nonce: bytes) -> str:
-        """Give a secret of `owner` (an endpoint's id) as it is to be stored.
+        """Give a secret of `owner` (see `owner_of`) as it is to be stored.
 
         `nonce` is NONCE_BYTES of chance, never used twice.
         """
@@ -102,6 +102,10 @@ def write_key(key_id: str, key: bytes) -> str:
     return f"{key_id} {base64.b64encode(key).decode()}"
 
 
+def owner_of(endpoint_id: str, *, header: str | None = None) -> str:
+    """Name what a secret belongs to: an endpoint, or a header of one."""
+    return endpoint_id if header is None else f"{endpoint_id}/{header}"
+
+
 def _bound_to(owner: str) -> bytes:
-    """Say what a seal holds for: a column's secret of an endpoint."""
-    return f"aetherflow.secrets.secret:{owner}".encode()
+    return f"aetherflow:{owner}".encode()

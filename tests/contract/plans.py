@@ -32,6 +32,7 @@ WALKS = {
     "load_endpoints": {
         "endpoints_pkey": "id",
         "secrets_pkey": "endpoint_id",
+        "headers_pkey": "endpoint_id",
         "attempts_endpoint": "shard endpoint_id started_at",
     },
     "load_events": {"events_pkey": "shard id"},

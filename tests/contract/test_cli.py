@@ -293,6 +293,7 @@ OPTIONS = {
     "--max-in-flight": "3",
     "--timeout": "4",
     "--retries": "1,2.5",
+    "--header": "Authorization=Bearer a=b",
 }
 
 

@@ -11,7 +11,12 @@ from aetherflow_hooks import start_engine
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import InputRefused, KeyMissing, SecretUnreadable
 from aetherflow_hooks.manage import keys
-from aetherflow_hooks.manage.endpoints import NewEndpoint, add_endpoint, rotate_secret
+from aetherflow_hooks.manage.endpoints import (
+    NewEndpoint,
+    add_endpoint,
+    delete_endpoint,
+    rotate_secret,
+)
 from aetherflow_hooks.rules.sealing import Keyring, write_key
 from tests.conftest import World
 
@@ -146,3 +151,39 @@ async def test_in_production_plain_secrets_are_warned_of(
         async with start_engine(production):
             pass
     assert "secrets.plain" in caplog.text
+
+
+TOKEN = {"Authorization": "Bearer canary-7f3a9c21", "X-Team": "payments"}
+
+
+@pytest.mark.usefixtures("each_way")
+async def test_an_endpoints_own_headers_are_sent_and_stored_sealed(world: World) -> None:
+    added = await endpoint(world, OLD, headers=TOKEN)
+    assert added["headers"] == ["Authorization", "X-Team"]
+    stored = await everything_stored(world)
+    assert "X-Team" in stored
+    assert not [value for value in TOKEN.values() if value in stored]
+    assert await sent(world, OLD) == ["old"]
+    verified(world, added["secret"])
+    request = world.receiver.received[-1]
+    assert {name: request.headers[name.lower()] for name in TOKEN} == TOKEN
+    both = world.settings(secrets={"keys": f"{NEW}\n{OLD}"}).keyring()
+    assert await keys.seal_anew(world.database, both) == 1 + len(TOKEN)
+    assert await sent(world, NEW) == ["new"]
+    assert world.receiver.received[-1].headers["authorization"] == TOKEN["Authorization"]
+
+
+async def test_a_header_that_another_hand_wrote_is_looked_at_before_it_is_sent(
+    world: World,
+) -> None:
+    added = await endpoint(world, "", headers=TOKEN, retry_schedule_seconds=[])
+    await world.connection.execute(
+        "update aetherflow.headers set value = e'1\\r\\nHost: inner' where name = 'X-Team'"
+    )
+    async with world.engine():
+        await world.emit()
+        await world.settled()
+    assert world.receiver.received == []
+    await world.connection.execute("update aetherflow.headers set value = '1'")
+    await delete_endpoint(world.database, added["id"])
+    assert await world.value("select count(*) from aetherflow.headers") == 0

@@ -1,4 +1,4 @@
--- add_endpoint: register an endpoint with its secret and the patterns it wants.
+-- add_endpoint: register an endpoint with its secret, the patterns it wants and its own headers.
 --   $1 id text
 --   $2 tenant text
 --   $3 url text
@@ -10,6 +10,8 @@
 --   $9 retry_schedule_seconds double precision[]
 --   $10 secret text
 --   $11 patterns text[]
+--   $12 header_names text[]
+--   $13 header_values text[]
 -- returns id
 with added as (
     insert into aetherflow.endpoints (id, shard, tenant, url, description, rate_per_second, burst, max_in_flight,
@@ -18,6 +20,9 @@ with added as (
     returning id, tenant
 ), kept as (
     insert into aetherflow.secrets (endpoint_id, secret) select a.id, $10 from added a
+), heading as (
+    insert into aetherflow.headers (endpoint_id, name, value)
+    select a.id, h.name, h.value from added a cross join unnest($12::text[], $13::text[]) as h (name, value)
 ), subscribed as (
     insert into aetherflow.subscriptions (tenant, pattern, endpoint_id)
     select a.tenant, p.pattern, a.id from added a cross join (select distinct unnest($11::text[])) as p (pattern)

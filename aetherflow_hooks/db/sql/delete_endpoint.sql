@@ -8,6 +8,8 @@ with deleted as (
     returning id
 ), unsubscribed as (
     delete from aetherflow.subscriptions s using deleted d where s.endpoint_id = d.id
+), unheaded as (
+    delete from aetherflow.headers h using deleted d where h.endpoint_id = d.id
 ), forgotten as (
     delete from aetherflow.secrets k using deleted d where k.endpoint_id = d.id
 )

@@ -1,7 +1,11 @@
--- secrets_by_key: how many secrets each key seals; an empty one for those that are not sealed.
+-- secrets_by_key: how many secrets and headers each key seals; an empty one for what is not sealed.
 -- returns key, secrets
-select case when starts_with(k.secret, 'sealed:1:') then split_part(k.secret, ':', 3) else '' end as key,
+select case when starts_with(k.value, 'sealed:1:') then split_part(k.value, ':', 3) else '' end as key,
        count(*)::integer as secrets
-from aetherflow.secrets k
+from (
+    select s.secret as value from aetherflow.secrets s
+    union all
+    select h.value from aetherflow.headers h
+) k
 group by 1
 order by 1

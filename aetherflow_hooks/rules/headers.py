@@ -1,0 +1,62 @@
+"""Headers: those that an endpoint wants beside ours, such as an Authorization.
+
+A name or value that could end a line, replace what we say, frame the body otherwise or talk to a
+cloud's metadata service is refused when it is saved, and again before it is sent, since another
+hand may have written the row.
+"""
+
+import re
+from collections.abc import Mapping
+
+from aetherflow_hooks.errors import InputRefused
+
+HEADERS_MAX = 20
+VALUE_CHARACTERS_MAX = 4096
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_VALUE = re.compile(r"[!-~](?:[\t -~]*[!-~])?")
+_RESERVED = frozenset(
+    [
+        # what frames a request (RFC 9112) or belongs to one connection (RFC 9110, 7.6.1)
+        *("host", "content-length", "transfer-encoding", "te", "trailer", "connection"),
+        *("keep-alive", "upgrade", "expect"),
+        # what we say ourselves
+        *("content-type", "content-encoding", "accept-encoding", "user-agent", "date", "cookie"),
+        # who stands between, and what metadata services of clouds ask for
+        *("forwarded", "x-real-ip", "metadata", "metadata-flavor", "x-google-metadata-request"),
+    ]
+)
+_RESERVED_STARTS = ("webhook-", "x-aetherflow-", "proxy-", "x-forwarded-", "x-aws-ec2-metadata-")
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Say whether an endpoint may have these headers.
+
+    Raises:
+        InputRefused: the message names the header, and never holds its value.
+    """
+    if len(headers) > HEADERS_MAX:
+        raise InputRefused(f"an endpoint has at most {HEADERS_MAX} headers of its own")
+    if len({name.lower() for name in headers}) < len(headers):
+        raise InputRefused("a header is given twice")
+    for name, value in headers.items():
+        lower = name.lower()
+        if not _NAME.fullmatch(name):
+            raise InputRefused(f"{name!a} is no header's name: A-Z a-z 0-9 - _, 64 at most")
+        if lower in _RESERVED or lower.startswith(_RESERVED_STARTS):
+            raise InputRefused(f"the header {name} is not for endpoints to set")
+        if len(value) > VALUE_CHARACTERS_MAX or not _VALUE.fullmatch(value):
+            raise InputRefused(
+                f"the value of {name} is not 1 to {VALUE_CHARACTERS_MAX} printable ASCII "
+                "characters without a blank at either end"
+            )
+
+
+def header_lines(headers: Mapping[str, str]) -> str:
+    """Write headers as they go out, each with its CRLF.
+
+    Raises:
+        InputRefused: see `check_headers`.
+    """
+    check_headers(headers)
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items())
