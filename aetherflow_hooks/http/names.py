@@ -73,7 +73,8 @@ class Names(AbstractResolver):
                 late = f"no answer within {LOOKUP_SECONDS_MAX:g} s"
                 raise socket.gaierror(socket.EAI_AGAIN, late) from None
         if answer.error is not None:
-            raise answer.error
+            # Another one each time: whoever raises it writes his way into it.
+            raise type(answer.error)(*answer.error.args)
         return [
             ResolveResult(
                 hostname=host,

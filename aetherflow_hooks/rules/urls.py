@@ -133,6 +133,8 @@ def parse_url(text: str, egress: Egress) -> Url:
             f"{closed}: webhooks do not go there unless `egress.allow` names its network",
         )
     path = quote(path, safe=_AS_IT_IS)
+    if path.find("?") == len(path) - 1:
+        path = path.removesuffix("?")  # the client would not send an empty query
     return Url(scheme, host, port, path if path.startswith("/") else f"/{path}")
 
 

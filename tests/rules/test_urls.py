@@ -23,6 +23,8 @@ TAKEN = {
     "http://example.com:443/": "http://example.com:443/",
     "http://example.com:8443/": "http://example.com:8443/",
     "http://example.com?@127.0.0.1/": "http://example.com/?@127.0.0.1/",
+    "http://example.com/a?": "http://example.com/a",
+    "http://example.com/a??": "http://example.com/a??",
     "http://ex_ample.com/": "http://ex_ample.com/",
     "http://xn--e1afmkfd.xn--p1ai/": "http://xn--e1afmkfd.xn--p1ai/",
     "http://пример.рф/": "http://xn--e1afmkfd.xn--p1ai/",
