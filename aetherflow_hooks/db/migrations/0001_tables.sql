@@ -95,20 +95,8 @@ comment on table aetherflow.secrets is 'The signing secrets of endpoints. Nobody
 comment on column aetherflow.secrets.endpoint_id is 'Whose secret.';
 comment on column aetherflow.secrets.made_at is 'The newest one makes X-AetherFlow-Signature.';
 comment on column aetherflow.secrets.ends_at is 'When a replaced secret stops to sign.';
-comment on column aetherflow.secrets.secret is 'The secret, sealed where there is a key.';
+comment on column aetherflow.secrets.secret is 'The secret itself.';
 comment on index aetherflow.secrets_pkey is 'An endpoint''s secrets in the order of their making.';
-
-create table aetherflow.headers (
-    endpoint_id  text collate "C" not null,
-    name         text not null,
-    value        text not null,
-    primary key (endpoint_id, name)
-);
-comment on table aetherflow.headers is 'Headers that endpoints want beside ours. Nobody but the engine reads their values.';
-comment on column aetherflow.headers.endpoint_id is 'Whose header.';
-comment on column aetherflow.headers.name is 'Its name, as it is sent.';
-comment on column aetherflow.headers.value is 'Its value, sealed where there is a key.';
-comment on index aetherflow.headers_pkey is 'An endpoint''s headers.';
 
 create table aetherflow.subscriptions (
     tenant       text collate "C" not null,
