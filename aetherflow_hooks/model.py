@@ -55,7 +55,7 @@ class Endpoint:
     shard: int
     version: int  # rises with every change, so that a stale copy is noticed
     url: str
-    secrets: tuple[Secret, ...]  # newest first
+    secrets: tuple[Secret, ...]  # the first one makes X-AetherFlow-Signature
     rate_per_second: float | None  # None: no limit
     burst: int
     max_in_flight: int

@@ -21,6 +21,14 @@ from aetherflow_hooks.model import EndpointState
 
 SHORT = ("id", "state", "events", "tenant", "url")
 
+overlap = click.option(
+    "--overlap",
+    type=float,
+    default=endpoints.OVERLAP_SECONDS_DEFAULT,
+    show_default=True,
+    help="Seconds for which the old secret signs along.",
+)
+
 
 @click.group()
 def endpoint() -> None:
@@ -33,6 +41,7 @@ def endpoint() -> None:
 @click.option("--tenant", default="", help="The owner; it gets events of the same tenant only.")
 @click.option("--description", default="", help="For people.")
 @click.option("--secret", help="A secret of your own, in place of a new one.")
+@click.option("--ed25519", is_flag=True, help="Sign with a pair of keys: print the public one.")
 @click.option("--rate", type=float, help="POSTs per second.")
 @click.option("--burst", type=int, default=1, show_default=True, help="POSTs at once after a rest.")
 @click.option("--max-in-flight", type=int, help="POSTs under way at once.")
@@ -69,8 +78,7 @@ def add(
         print_json(added)
     else:
         click.echo(f"id      {added['id']}")
-        click.echo(f"secret  {added['secret']}")
-        click.echo("Keep the secret: it is not shown again.", err=True)
+        _print_secret(added["secret"], added["public_keys"][0] if added["public_keys"] else None)
     _warn_of_plain(settings)
 
 
@@ -111,33 +119,58 @@ def delete(settings: Settings, endpoint_id: str) -> None:
 @click.argument("endpoint_id", metavar="ID")
 @click.option("--secret", help="A secret of your own, in place of a new one.")
 @click.option(
-    "--overlap",
-    type=float,
-    default=endpoints.OVERLAP_SECONDS_DEFAULT,
-    show_default=True,
-    help="Seconds for which the old secret signs along.",
+    "--ed25519/--no-ed25519",
+    default=None,
+    help="Sign with a pair of keys, or with a shared secret; else as before.",
 )
+@click.option(
+    "--wait",
+    is_flag=True,
+    help="Leave X-AetherFlow-Signature to the old secret until `promote-secret`.",
+)
+@overlap
 @as_json
 @connected
 def rotate_secret(
     settings: Settings,
     endpoint_id: str,
     secret: str | None,
+    ed25519: bool | None,
+    wait: bool,
     overlap: float,
     as_json: bool,
 ) -> None:
     """Give an endpoint a new secret, and print it this once."""
-    new = with_database(
+    rotated = with_database(
         settings,
         lambda db, _: endpoints.rotate_secret(
-            db, endpoint_id, keyring=settings.keyring(), secret=secret, overlap_seconds=overlap
+            db,
+            endpoint_id,
+            keyring=settings.keyring(),
+            secret=secret,
+            ed25519=ed25519,
+            leads=not wait,
+            overlap_seconds=overlap,
         ),
     )
     _warn_of_plain(settings)
     if as_json:
-        print_json({"id": endpoint_id, "secret": new})
+        print_json(rotated)
     else:
-        click.echo(f"secret  {new}")
+        _print_secret(rotated["secret"], rotated["public_key"])
+
+
+@endpoint.command("promote-secret")
+@click.argument("endpoint_id", metavar="ID")
+@overlap
+@connected
+def promote_secret(settings: Settings, endpoint_id: str, overlap: float) -> None:
+    """Make X-AetherFlow-Signature with the secret that waits for it."""
+    with_database(
+        settings,
+        lambda db, _: endpoints.promote_secret(db, endpoint_id, overlap_seconds=overlap),
+    )
+    click.echo(f"{endpoint_id} signs with its new secret")
 
 
 def _state_command(name: str, state: EndpointState, text: str) -> None:
@@ -153,6 +186,14 @@ _state_command("pause", EndpointState.PAUSED, "Let events wait until `resume`.")
 _state_command("resume", EndpointState.ACTIVE, "Send what waits, and what comes.")
 _state_command("disable", EndpointState.DISABLED, "Take no events; what waits stays.")
 _state_command("enable", EndpointState.ACTIVE, "Take events again.")
+
+
+def _print_secret(secret: str | None, public_key: str | None) -> None:
+    if secret is not None:
+        click.echo(f"secret  {secret}")
+        click.echo("Keep the secret: it is not shown again.", err=True)
+    if public_key is not None:
+        click.echo(f"public  {public_key}")
 
 
 def _warn_of_plain(settings: Settings) -> None:

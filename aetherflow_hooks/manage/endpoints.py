@@ -12,7 +12,7 @@ from aetherflow_hooks.manage.keys import seal
 from aetherflow_hooks.model import EndpointState
 from aetherflow_hooks.rules.headers import check_headers
 from aetherflow_hooks.rules.sealing import Keyring
-from aetherflow_hooks.rules.signing import NEW_KEY_BYTES, check_secret, new_secret
+from aetherflow_hooks.rules.signing import NEW_KEY_BYTES, check_secret, new_secret, public_key_of
 from aetherflow_hooks.rules.topics import is_pattern
 from aetherflow_hooks.rules.urls import parse_url
 
@@ -36,6 +36,7 @@ class NewEndpoint:
     tenant: str = ""
     description: str = ""
     secret: str | None = field(default=None, repr=False)
+    ed25519: bool = False  # sign with a new pair of keys, in place of a shared secret
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     rate_per_second: float | None = None
     burst: int = 1
@@ -49,7 +50,8 @@ async def add_endpoint(
 ) -> dict[str, Any]:
     """Register an endpoint; give it as `show_endpoint` does, and this once with its `secret`.
 
-    Events that were emitted before are not sent to it.
+    Events that were emitted before are not sent to it. Where a pair of keys was made, `secret` is
+    None: nobody but the engine needs the private one, and `public_keys` has the other.
 
     Raises:
         InputRefused: a value breaks a rule; the message says which.
@@ -57,7 +59,7 @@ async def add_endpoint(
     _check(new)
     check_headers(new.headers)
     url = parse_url(new.url, settings.egress_rules())
-    secret = _new_secret() if new.secret is None else check_secret(new.secret)
+    secret = _secret(new.secret, ed25519=new.ed25519)
     endpoint_id = f"ep_{secrets.token_hex(ID_BYTES)}"
     keyring = settings.keyring()
     await database.value(
@@ -75,8 +77,10 @@ async def add_endpoint(
         list(new.events),
         list(new.headers),
         [seal(keyring, value, endpoint_id, header=name) for name, value in new.headers.items()],
+        public_key_of(secret),
     )
-    return {**await show_endpoint(database, endpoint_id), "secret": secret}
+    told = None if new.ed25519 else secret
+    return {**await show_endpoint(database, endpoint_id), "secret": told}
 
 
 async def list_endpoints(database: Database, *, tenant: str | None = None) -> list[dict[str, Any]]:
@@ -127,27 +131,64 @@ async def rotate_secret(
     *,
     keyring: Keyring,
     secret: str | None = None,
+    ed25519: bool | None = None,
+    leads: bool = True,
     overlap_seconds: float = OVERLAP_SECONDS_DEFAULT,
-) -> str:
-    """Give an endpoint a new secret, stored under `keyring`, and return it, this once.
+) -> dict[str, Any]:
+    """Give an endpoint a new secret, stored under `keyring`; tell its `id` and `secret`, this once.
 
-    `X-AetherFlow-Signature` is made with it at once; `webhook-signature` carries the old one's
-    signature too for `overlap_seconds`.
+    `webhook-signature` carries the signatures of the new secret and of those before it, and
+    `X-AetherFlow-Signature` is made with the new one at once; or, where it does not lead, from
+    `promote_secret` on. From then on the others have `overlap_seconds`. An endpoint that signs with
+    a pair of keys gets another pair, unless `ed25519` says otherwise; then `secret` is None.
 
     Raises:
         NotFound: there is no such endpoint.
-        InputRefused: `secret` breaks a rule, or the overlap is not 0 to 30 days.
+        InputRefused: `secret` breaks a rule, the overlap is not 0 to 30 days, 5 secrets are in
+            force, or one waits to be promoted.
     """
     _in_range("the overlap", overlap_seconds, 0, OVERLAP_SECONDS_MAX)
-    new = _new_secret() if secret is None else check_secret(secret)
-    sealed = seal(keyring, new, endpoint_id)
-    if await database.value("rotate_secret", endpoint_id, sealed, overlap_seconds) is None:
+    if ed25519 is None:
+        has_keys = bool((await show_endpoint(database, endpoint_id))["public_keys"])
+        ed25519 = has_keys and secret is None
+    new = _secret(secret, ed25519=ed25519)
+    was_found = await database.value(
+        "rotate_secret",
+        endpoint_id,
+        seal(keyring, new, endpoint_id),
+        public_key_of(new),
+        leads,
+        overlap_seconds,
+    )
+    if not was_found:
         raise NotFound("endpoint", endpoint_id)
-    return new
+    await database.value("wake", endpoint_id)
+    told = {"id": endpoint_id, "secret": None if ed25519 else new}
+    return told | {"public_key": public_key_of(new)}
 
 
-def _new_secret() -> str:
-    return new_secret(secrets.token_bytes(NEW_KEY_BYTES))
+async def promote_secret(
+    database: Database, endpoint_id: str, *, overlap_seconds: float = OVERLAP_SECONDS_DEFAULT
+) -> None:
+    """Make `X-AetherFlow-Signature` with the secret that waits; those before it have the overlap.
+
+    Raises:
+        NotFound: there is no such endpoint.
+        InputRefused: no secret waits, or the overlap is not 0 to 30 days.
+    """
+    _in_range("the overlap", overlap_seconds, 0, OVERLAP_SECONDS_MAX)
+    if not await database.value("promote_secret", endpoint_id, overlap_seconds):
+        raise NotFound("endpoint", endpoint_id)
+    await database.value("wake", endpoint_id)
+
+
+def _secret(own: str | None, *, ed25519: bool) -> str:
+    """Take the secret that the user brings, or make one."""
+    if own is None:
+        return new_secret(secrets.token_bytes(NEW_KEY_BYTES), ed25519=ed25519)
+    if ed25519:
+        raise InputRefused("a secret of your own or a new pair of keys, not both")
+    return check_secret(own)
 
 
 def _check(new: NewEndpoint) -> None:

@@ -6,9 +6,17 @@ import time
 from collections.abc import Mapping
 
 from aetherflow_hooks.errors import BadSignature
-from aetherflow_hooks.rules.signing import Keys, aetherflow_signature, keys_of, standard_signature
+from aetherflow_hooks.rules.signing import (
+    PUBLIC_PREFIX,
+    Keys,
+    aetherflow_signature,
+    is_signed_by,
+    keys_of,
+    standard_signature,
+)
 
 TOLERANCE_SECONDS = 300  # of Standard Webhooks, in both directions
+SIGNATURES_MAX = 20  # more than any sender makes; each could cost an Ed25519
 
 _TIMESTAMP = re.compile(r"0|[1-9][0-9]{0,14}", re.ASCII)
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
@@ -24,9 +32,10 @@ def verify(
 ) -> str:
     """Make sure that a request was signed with `secret` not long ago; give its event id.
 
-    `body` is the raw body, before any parsing. Header names may be in any case. It is the Standard
-    Webhooks signature that is checked, which covers the time and holds for the old secret too
-    while a new one is being introduced. Use the id to recognise an event that has come before.
+    `body` is the raw body, before any parsing. Header names may be in any case. For an endpoint
+    that signs with Ed25519, `secret` is its public key, `whpk_…`. It is the Standard Webhooks
+    signature that is checked, which covers the time and holds for the old secret too while a new
+    one is being introduced. Use the id to recognise an event that has come before.
 
     Raises:
         BadSignature: for whatever is wrong, however strange.
@@ -38,8 +47,13 @@ def verify(
     now = time.time() if now_unix_seconds is None else now_unix_seconds
     if abs(now - int(timestamp)) > tolerance_seconds:
         raise BadSignature("webhook-timestamp is too far from now")
-    expected = standard_signature([_keys_of(secret)], message_id, int(timestamp), body)
-    if not any(_same(expected, item) for item in given.get("webhook-signature", "").split(" ")):
+    items = given.get("webhook-signature", "").split(" ")[:SIGNATURES_MAX]
+    if secret.startswith(PUBLIC_PREFIX):
+        fits = any(is_signed_by(secret, item, message_id, int(timestamp), body) for item in items)
+    else:
+        expected = standard_signature([_keys_of(secret)], message_id, int(timestamp), body)
+        fits = any(_same(expected, item) for item in items)
+    if not fits:
         raise BadSignature("webhook-signature does not fit the body, its id, time and the secret")
     return message_id
 

@@ -2,8 +2,11 @@
 
 `X-AetherFlow-Signature` is AetherFlow's own: lower-case hex of HMAC-SHA256 over the raw body, its
 key the UTF-8 bytes of the whole secret. `webhook-signature` follows Standard Webhooks 1.0
-(https://www.standardwebhooks.com): base64 of HMAC-SHA256 over `id.timestamp.body`, its key what
-stands in base64 behind `whsec_`.
+(https://www.standardwebhooks.com) and is made over `id.timestamp.body`. Which way is the secret's:
+
+    whsec_ + base64 of 24 to 64 bytes          v1,  HMAC-SHA256 with these bytes
+    whsk_  + base64 of a seed and public key   v1a, Ed25519 (RFC 8032), verified with `whpk_…`
+    anything else                              v1,  HMAC-SHA256 with its UTF-8 bytes
 """
 
 import base64
@@ -14,13 +17,22 @@ import hmac
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
+)
+
 from aetherflow_hooks.errors import InputRefused
 
 PREFIX = "whsec_"
+PRIVATE_PREFIX = "whsk_"
+PUBLIC_PREFIX = "whpk_"
 SEALED_PREFIX = "sealed:"  # of a secret as it is stored: see `sealing`
 KEY_BYTES = range(24, 64 + 1)  # what Standard Webhooks allows
 OWN_CHARACTERS = range(16, 256 + 1)  # of a secret that the user brings
 NEW_KEY_BYTES = 32
+ED25519_BYTES = 32  # of a seed, and of a public key
 KEYS_REMEMBERED = 20_000
 
 
@@ -28,34 +40,52 @@ class Keys(NamedTuple):
     """The two keys that one secret stands for."""
 
     aetherflow: bytes
-    standard: bytes
+    standard: bytes | Ed25519PrivateKey
 
 
-def new_secret(random_bytes: bytes) -> str:
-    """Make a secret of `random_bytes` (24 to 64; NEW_KEY_BYTES is a good number)."""
+def new_secret(random_bytes: bytes, *, ed25519: bool = False) -> str:
+    """Make a secret of `random_bytes`: 24 to 64, NEW_KEY_BYTES of them for Ed25519."""
+    if ed25519:
+        private = Ed25519PrivateKey.from_private_bytes(random_bytes)
+        both = random_bytes + private.public_key().public_bytes_raw()
+        return PRIVATE_PREFIX + base64.b64encode(both).decode()
     if len(random_bytes) not in KEY_BYTES:
         raise ValueError(f"a secret takes 24 to 64 random bytes, not {len(random_bytes)}")
     return PREFIX + base64.b64encode(random_bytes).decode()
+
+
+def public_key_of(secret: str) -> str | None:
+    """Give the `whpk_…` that verifies what this secret signs; None: the secret itself does."""
+    private = _private_key(secret)
+    if private is None:
+        return None
+    return PUBLIC_PREFIX + base64.b64encode(private.public_key().public_bytes_raw()).decode()
 
 
 def check_secret(secret: str) -> str:
     """Give back a secret that a user brings, or say what is wrong with it.
 
     Raises:
-        InputRefused: it is not 16 to 256 printable characters, starts like a sealed one, or starts
-            with `whsec_` without canonical base64 of 24 to 64 bytes behind it. The message does
-            not hold the secret.
+        InputRefused: it is not 16 to 256 printable characters, starts like a sealed one, or is not
+            what its prefix promises. The message does not hold the secret.
     """
     if len(secret) not in OWN_CHARACTERS or not secret.isprintable():
         raise InputRefused("a secret is 16 to 256 printable characters")
     if secret.startswith(SEALED_PREFIX):
         raise InputRefused(f"a secret does not start with {SEALED_PREFIX}: stored ones do")
     if secret.startswith(PREFIX):
-        key = _decoded(secret)
+        key = _decoded(secret, PREFIX)
         if key is None or len(key) not in KEY_BYTES:
             raise InputRefused(
                 "a secret that starts with whsec_ goes on with base64 of 24 to 64 bytes"
             )
+    if secret.startswith(PRIVATE_PREFIX) and _private_key(secret) is None:
+        raise InputRefused(
+            "a secret that starts with whsk_ goes on with base64 of an Ed25519 seed and its "
+            "public key, 64 bytes in all"
+        )
+    if secret.startswith(PUBLIC_PREFIX):
+        raise InputRefused("whpk_ is a public key: it verifies, and cannot sign; give the whsk_")
     try:
         secret.encode()
     except UnicodeEncodeError:
@@ -64,10 +94,10 @@ def check_secret(secret: str) -> str:
 
 
 def keys_of(secret: str) -> Keys:
-    """Derive both keys. A secret that is not `whsec_` and base64 is its own key for both."""
+    """Derive both keys. A secret that is not what its prefix promises is its own key for both."""
     whole = secret.encode()
-    decoded = _decoded(secret) if secret.startswith(PREFIX) else None
-    return Keys(aetherflow=whole, standard=whole if decoded is None else decoded)
+    standard = _private_key(secret) or _decoded(secret, PREFIX)
+    return Keys(aetherflow=whole, standard=whole if standard is None else standard)
 
 
 def aetherflow_signature(keys: Keys, body: bytes) -> str:
@@ -79,13 +109,35 @@ def aetherflow_signature(keys: Keys, body: bytes) -> str:
 def standard_signature(
     all_keys: Sequence[Keys], message_id: str, unix_seconds: int, body: bytes
 ) -> str:
-    """Sign id, time and body with each key: `v1,<base64>` items, parted by a blank."""
-    content = b"%b.%d.%b" % (message_id.encode(), unix_seconds, body)
-    signatures = [
-        binascii.b2a_base64(_mac(keys.standard, content).digest(), newline=False).decode()
-        for keys in all_keys
-    ]
-    return f"v1,{' v1,'.join(signatures)}"
+    """Sign id, time and body with each key: `v1,<base64>` or `v1a,…` items, parted by a blank."""
+    content = _signed(message_id, unix_seconds, body)
+    return " ".join([_signature(keys.standard, content) for keys in all_keys])
+
+
+def is_signed_by(
+    public_key: str, signature: str, message_id: str, unix_seconds: int, body: bytes
+) -> bool:
+    """Tell whether one item of `webhook-signature` was made with the other half of a `whpk_…`."""
+    version, _, text = signature.partition(",")
+    key, given = _decoded(public_key, PUBLIC_PREFIX), _base64(text)
+    if version != "v1a" or given is None or key is None or len(key) != ED25519_BYTES:
+        return False
+    try:
+        verifier = Ed25519PublicKey.from_public_bytes(key)
+        verifier.verify(given, _signed(message_id, unix_seconds, body))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def _signed(message_id: str, unix_seconds: int, body: bytes) -> bytes:
+    return b"%b.%d.%b" % (message_id.encode(), unix_seconds, body)
+
+
+def _signature(key: bytes | Ed25519PrivateKey, content: bytes) -> str:
+    if isinstance(key, bytes):
+        return f"v1,{binascii.b2a_base64(_mac(key, content).digest(), newline=False).decode()}"
+    return f"v1a,{binascii.b2a_base64(key.sign(content), newline=False).decode()}"
 
 
 def _mac(key: bytes, content: bytes) -> Any:
@@ -105,11 +157,24 @@ def _begun(key: bytes) -> Any:
     return getattr(begun, "_hmac", None) or begun
 
 
-def _decoded(secret: str) -> bytes | None:
-    """Decode what follows the prefix; None unless it is base64 as an encoder writes it."""
-    text = secret.removeprefix(PREFIX)
+def _private_key(secret: str) -> Ed25519PrivateKey | None:
+    both = _decoded(secret, PRIVATE_PREFIX)
+    if both is None or len(both) != 2 * ED25519_BYTES:
+        return None
+    private = Ed25519PrivateKey.from_private_bytes(both[:ED25519_BYTES])
+    public = private.public_key().public_bytes_raw()
+    return private if public == both[ED25519_BYTES:] else None
+
+
+def _decoded(text: str, prefix: str) -> bytes | None:
+    """Decode what follows the prefix; None: it is not there, or not before base64."""
+    return _base64(text.removeprefix(prefix)) if text.startswith(prefix) else None
+
+
+def _base64(text: str) -> bytes | None:
+    """Decode base64; None unless it is as an encoder writes it."""
     try:
-        key = base64.b64decode(text, validate=True)
+        decoded = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         return None
-    return key if base64.b64encode(key).decode() == text else None
+    return decoded if base64.b64encode(decoded).decode() == text else None

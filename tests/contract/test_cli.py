@@ -135,6 +135,7 @@ def test_the_commands_of_the_contract_are_there() -> None:
     assert isinstance(endpoint, click.Group)
     assert {
         *("add", "list", "show", "delete", "pause", "resume", "enable", "disable", "rotate-secret"),
+        "promote-secret",
     } <= set(endpoint.commands)
 
 
@@ -379,12 +380,24 @@ def test_the_life_of_an_endpoint(hooks: Hooks, dsn: str) -> None:
     assert new != added["secret"]
     secrets = sql(dsn, "select array_agg(secret order by made_at) from aetherflow.secrets")
     assert secrets == [added["secret"], new]
+    pair = hooks("endpoint", "rotate-secret", own, "--ed25519", "--wait", "--json").json
+    assert pair["secret"] is None
+    assert hooks("endpoint", "show", own, "--json").json["public_keys"] == [pair["public_key"]]
+    assert "waits to be promoted" in failed(hooks("endpoint", "rotate-secret", own, "--wait"))
+    assert hooks("endpoint", "promote-secret", own).out == f"{own} signs with its new secret\n"
+    assert "no secret waits" in failed(hooks("endpoint", "promote-secret", own))
+    other = hooks("endpoint", "add", URL, "--ed25519")
+    assert re.fullmatch(r"id      ep_\S+\npublic  whpk_\S+\n", other.out)
+    assert "not both" in failed(
+        hooks("endpoint", "add", URL, "--ed25519", "--secret", "my own, sixteen characters")
+    )
+    hooks("endpoint", "delete", other.out.split()[1])
     hooks("endpoint", "rotate-secret", own, "--secret", "my own, sixteen characters")
     assert "my own" not in hooks("endpoint", "show", own).out
     assert "0 to 2,592,000" in failed(hooks("endpoint", "rotate-secret", own, "--overlap", "-1"))
     assert hooks("endpoint", "delete", own) == (0, f"{own} deleted\n", "")
     assert hooks("endpoint", "list", "--json").json == []
-    for command in ("show", "pause", "resume", "rotate-secret", "delete"):
+    for command in ("show", "pause", "resume", "rotate-secret", "promote-secret", "delete"):
         assert failed(hooks("endpoint", command, own)) == f"there is no endpoint {own}"
 
 

@@ -56,3 +56,22 @@ async def test_receivers_accept_what_we_send(
 ) -> None:
     cases = await sent(world)
     assert accepts(cases) == ["ok"] * len(cases)
+
+
+async def test_a_receiver_with_a_public_key_accepts_what_we_send(world: World) -> None:
+    added = await world.endpoint(ed25519=True)
+    (public_key,) = added["public_keys"]
+    async with world.engine():
+        for event_type, data in EVENTS.items():
+            await world.emit(event_type, data)
+        await world.settled()
+    requests = world.receiver.received
+    assert len(requests) == len(EVENTS)
+    cases = [case(public_key, request.headers, request.body) for request in requests]
+    assert node_accepts(cases) == ["ok"] * len(cases)
+    changed = [
+        case(public_key, request.headers, request.body.replace(b'"data"', b'"date"'))
+        for request in requests
+    ]
+    why = "refused: webhook-signature does not fit the body and the public key"
+    assert node_accepts(changed) == [why] * len(changed)

@@ -20,6 +20,7 @@ from aetherflow_hooks.rules.signing import (
     check_secret,
     keys_of,
     new_secret,
+    public_key_of,
     standard_signature,
 )
 
@@ -55,6 +56,7 @@ each_vector = pytest.mark.parametrize("vector", VECTORS, ids=[one.name for one i
 
 def official_secret(keys: Keys) -> str:
     """The secret that makes the official libraries use the same key."""
+    assert isinstance(keys.standard, bytes)
     return "whsec_" + base64.b64encode(keys.standard).decode()
 
 
@@ -344,3 +346,97 @@ def test_n_10_a_missing_header_is_a_bad_signature(missing: str) -> None:
 def test_a_wrong_signature_of_the_body_alone_is_refused(signature: str) -> None:
     with pytest.raises(BadSignature):
         verify_body(BODY, signature, SECRET)
+
+
+class EdVector(NamedTuple):
+    secret: str
+    public_key: str
+    id: str
+    timestamp: int
+    body: bytes
+    signature: str
+
+
+ED_VECTORS = [
+    EdVector(  # the example of the Standard Webhooks specification
+        "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==",
+        "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=",
+        "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        1614265330,
+        b'{"test": 2432232314}',
+        "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg==",
+    ),
+    EdVector(
+        "whsk_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8DoQe/884Qvh1w3RjnS8CZZ+TWMJulDV8d3IZkElUxuA==",
+        "whpk_A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=",
+        "evt_ed",
+        NOW,
+        BODY,
+        "v1a,TGFBEKrW1v97k4lg3PmoSeY4mcd4MXc13261AOwn9sAaCDhGLLMmgOUqdxjG4nO8uG8nsiMMlUsc+4jdsf3CDw==",
+    ),
+]
+each_ed_vector = pytest.mark.parametrize("vector", ED_VECTORS, ids=["V-ED1", "V-ED2"])
+
+
+@each_ed_vector
+def test_ed25519_signs_as_the_standard_says(vector: EdVector) -> None:
+    keys = keys_of(vector.secret)
+    assert public_key_of(vector.secret) == vector.public_key
+    made = standard_signature([keys], vector.id, vector.timestamp, vector.body)
+    assert made == vector.signature
+    both = standard_signature([keys, keys_of(SECRET)], vector.id, vector.timestamp, vector.body)
+    assert both.startswith(f"{vector.signature} v1,")
+    assert aetherflow_signature(keys, vector.body) == aetherflow_signature(
+        Keys(vector.secret.encode(), b""), vector.body
+    )
+
+
+@each_ed_vector
+def test_a_public_key_verifies_what_its_other_half_signed(vector: EdVector) -> None:
+    def check(signature: str, body: bytes = vector.body, key: str = vector.public_key) -> None:
+        headers = {
+            "webhook-id": vector.id,
+            "webhook-timestamp": str(vector.timestamp),
+            "webhook-signature": signature,
+        }
+        verify(body, headers, key, now_unix_seconds=vector.timestamp)
+
+    check(vector.signature)
+    check(f"v1,AAAA nonsense v1a,{'A' * 88} {vector.signature}")
+    for place in range(len(vector.body)):
+        changed = bytearray(vector.body)
+        changed[place] ^= 1
+        with pytest.raises(BadSignature):
+            check(vector.signature, bytes(changed))
+    for signature in ("", "v1a,", vector.signature[:-4], vector.signature.replace("v1a", "v1")):
+        with pytest.raises(BadSignature):
+            check(signature)
+    for key in ("whpk_", "whpk_AAAA", "whpk_é", "whpk_" + base64.b64encode(bytes(32)).decode()):
+        with pytest.raises(BadSignature):
+            check(vector.signature, key=key)
+
+
+def test_new_keys_are_a_seed_and_its_public_key() -> None:
+    assert new_secret(bytes(range(32)), ed25519=True) == ED_VECTORS[1].secret
+    with pytest.raises(ValueError, match="32"):
+        new_secret(bytes(31), ed25519=True)
+    assert public_key_of(new_secret(bytes(32))) is None
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "whsk_",
+        "whsk_" + "A" * 40,
+        ED_VECTORS[0].secret[:-2],
+        ED_VECTORS[0].secret[:60] + ED_VECTORS[1].secret[60:],  # of two pairs
+        ED_VECTORS[0].public_key,
+    ],
+)
+def test_a_half_pair_of_keys_is_refused(secret: str) -> None:
+    with pytest.raises(InputRefused) as refused:
+        check_secret(secret)
+    assert "printable" in str(refused.value) or "key" in str(refused.value)
+    if len(secret) > 5:
+        assert secret[5:] not in str(refused.value)
+    assert check_secret(ED_VECTORS[0].secret) == ED_VECTORS[0].secret

@@ -67,7 +67,7 @@ async def test_a_secret_is_stored_and_sent_to_postgres_sealed_only(
     ring = world.settings(secrets={"keys": OLD}).keyring()
     rotated = await rotate_secret(world.database, added["id"], keyring=ring)
     assert await sent(world, OLD) == ["old"]
-    for secret in (added["secret"], rotated):
+    for secret in (added["secret"], rotated["secret"]):
         verified(world, secret)
         stored = await everything_stored(world)
         assert added["id"] in stored

@@ -12,6 +12,7 @@
 --   $11 patterns text[]
 --   $12 header_names text[]
 --   $13 header_values text[]
+--   $14 public_key text
 -- returns id
 with added as (
     insert into aetherflow.endpoints (id, shard, tenant, url, description, rate_per_second, burst, max_in_flight,
@@ -19,7 +20,7 @@ with added as (
     values ($1, aetherflow.shard_of($1), $2, $3, $4, $5, $6, $7, $8, $9)
     returning id, tenant
 ), kept as (
-    insert into aetherflow.secrets (endpoint_id, secret) select a.id, $10 from added a
+    insert into aetherflow.secrets (endpoint_id, secret, public_key) select a.id, $10, $14 from added a
 ), heading as (
     insert into aetherflow.headers (endpoint_id, name, value)
     select a.id, h.name, h.value from added a cross join unnest($12::text[], $13::text[]) as h (name, value)

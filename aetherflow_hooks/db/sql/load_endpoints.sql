@@ -1,4 +1,4 @@
--- load_endpoints: active endpoints, their secrets in force, newest first, and how they did last.
+-- load_endpoints: active endpoints, their secrets in force, the leading one first, and how they did last.
 --   $1 endpoint_ids text[]
 -- returns id, tenant, shard, version, url, rate_per_second, burst, max_in_flight, timeout_seconds, retry_schedule_seconds, secrets, secrets_end_in_seconds, header_names, header_values, has_answered
 --
@@ -15,12 +15,16 @@ cross join lateral (
     limit 1
 ) e
 cross join lateral (
-    select array_agg(k.secret order by k.made_at desc) as secrets,
+    select array_agg(k.secret order by k.place) as secrets,
            -- an endless one gives null: infinity has no distance from now
            array_agg(case when isfinite(k.ends_at) then extract(epoch from k.ends_at - now())::double precision end
-                     order by k.made_at desc) as secrets_end_in_seconds
-    from aetherflow.secrets k
-    where k.endpoint_id = e.id and k.ends_at > now()
+                     order by k.place) as secrets_end_in_seconds
+    from (
+        select k.secret, k.ends_at,
+               row_number() over (order by k.leads_at = 'infinity', k.leads_at desc, k.made_at desc) as place
+        from aetherflow.secrets k
+        where k.endpoint_id = e.id and k.ends_at > now()
+    ) k
 ) s
 cross join lateral (
     select array_agg(h.name order by h.name) as header_names, array_agg(h.value order by h.name) as header_values

@@ -1,6 +1,7 @@
 // A receiver in JavaScript, written from AetherFlow's public documentation alone.
 //
-//   node verify.mjs             X-AetherFlow-Signature, with nothing but Node
+//   node verify.mjs             X-AetherFlow-Signature, or v1a where the secret is a public key
+//                               (whpk_…), with nothing but Node
 //   node verify.mjs official    webhook-signature, with the npm package standardwebhooks
 //
 // Reads a JSON array of {"secret", "headers", "body_base64"} from stdin, prints for each one line,
@@ -18,13 +19,30 @@ function verifySignature(payload, signature, secret) {
   return crypto.timingSafeEqual(Buffer.from(signature, "hex"), Buffer.from(expected, "hex"));
 }
 
+/** Whether one of the signatures is Ed25519 and of this key, as Standard Webhooks has it. */
+function verifyPublic(payload, headers, publicKey) {
+  const x = Buffer.from(publicKey.slice("whpk_".length), "base64").toString("base64url");
+  const key = crypto.createPublicKey({ format: "jwk", key: { kty: "OKP", crv: "Ed25519", x } });
+  const start = `${headers["webhook-id"]}.${headers["webhook-timestamp"]}.`;
+  const content = Buffer.concat([Buffer.from(start), payload]);
+  return (headers["webhook-signature"] ?? "").split(" ").some((item) => {
+    const [version, signature] = item.split(",");
+    if (version !== "v1a" || signature === undefined) return false;
+    return crypto.verify(null, content, key, Buffer.from(signature, "base64"));
+  });
+}
+
 /** The reason to refuse, or nothing. */
 function plain(secret, headers, body) {
   const given = {};
   for (const [name, value] of Object.entries(headers)) given[name.toLowerCase()] = value;
   const signature = given["x-aetherflow-signature"];
   if (signature === undefined) return "no X-AetherFlow-Signature";
-  if (!verifySignature(body, signature, secret)) {
+  if (secret.startsWith("whpk_")) {
+    if (!verifyPublic(body, given, secret)) {
+      return "webhook-signature does not fit the body and the public key";
+    }
+  } else if (!verifySignature(body, signature, secret)) {
     return "X-AetherFlow-Signature does not fit the body and the secret";
   }
   let payload;
