@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from aetherflow_hooks.errors import ConfigInvalid, InputRefused
-from aetherflow_hooks.rules.addresses import LOOPBACK, Allowed, Egress, parse_allowed
+from aetherflow_hooks.rules.addresses import LOOPBACK, Egress, Net, parse_entry, parse_net
 from aetherflow_hooks.rules.sealing import Keyring, parse_keys
 
 ENVIRONMENT_PREFIX = "AETHERFLOW_HOOKS_"
@@ -217,20 +217,26 @@ class EngineSettings(Section):
     )
 
 
-def _network(text: str) -> str:
-    try:
-        parse_allowed(text)
-    except InputRefused as error:
-        raise ValueError(str(error)) from None
-    return text
+def _reads(parse: Callable[[str], object]) -> AfterValidator:
+    def check(text: str) -> str:
+        try:
+            parse(text)
+        except InputRefused as error:
+            raise ValueError(str(error)) from None
+        return text
+
+    return AfterValidator(check)
 
 
 class EgressSettings(Section):
     """Where POSTs may go."""
 
-    allow: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
+    allow: tuple[Annotated[str, _reads(parse_entry)], ...] = Field(
         (),
-        description='Networks let through though they are not public: "10.1.0.0/16:8000-8100".',
+        description='Let through though not public: "10.1.0.0/16:8000-8100", "localhost".',
+    )
+    deny: tuple[Annotated[str, _reads(parse_net)], ...] = Field(
+        (), description="Networks never connected to, whatever is allowed, with ports likewise."
     )
 
 
@@ -304,10 +310,15 @@ class Settings(Section):
 
     def egress_rules(self) -> Egress:
         """Say where POSTs may go, by the profile and by `egress`."""
-        is_development = self.profile == "development"
-        loopback = [Allowed(network) for network in LOOPBACK] if is_development else []
-        named = [parse_allowed(text) for text in self.egress.allow]
-        return Egress(https_only=not is_development, allowed=(*named, *loopback))
+        entries = [parse_entry(text) for text in self.egress.allow]
+        if self.profile == "development":
+            entries += [*map(Net, LOOPBACK), "localhost", ".localhost"]
+        return Egress(
+            https_only=self.profile == "production",
+            allowed=tuple(entry for entry in entries if isinstance(entry, Net)),
+            denied=tuple(map(parse_net, self.egress.deny)),
+            names=tuple(entry for entry in entries if isinstance(entry, str)),
+        )
 
     def keyring(self) -> Keyring:
         """Read the keys: of `secrets`, or else of the systemd credential that bears them.

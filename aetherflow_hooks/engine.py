@@ -34,6 +34,7 @@ from aetherflow_hooks.manage.keys import check_keys
 from aetherflow_hooks.model import (
     Answered,
     Attempt,
+    Blocked,
     DeadReason,
     Delivery,
     Endpoint,
@@ -45,6 +46,7 @@ from aetherflow_hooks.model import (
     RetryIn,
     Verdict,
 )
+from aetherflow_hooks.rules.addresses import nets_at
 from aetherflow_hooks.rules.retry import judge
 from aetherflow_hooks.rules.states import OUTCOME_WORDS, VERDICT_WORDS
 from aetherflow_hooks.shards import Shards
@@ -150,7 +152,7 @@ class Engine:
             plain = await check_keys(self._database, self._keyring)
             if plain and settings.profile == "production":
                 log.warning(LogEvent.SECRETS_PLAIN, secrets=plain)
-            await self._post.open()
+            await self._post.open(nets_at(await self._database.server_places()))
             await self._sweep.prepare()
             await self._shards.turn()
         except BaseException:
@@ -554,6 +556,8 @@ def _log_attempt(
         told["status"] = outcome.status
     elif isinstance(outcome, NotReached):
         told["error"] = outcome.reason
+    elif isinstance(outcome, Blocked):
+        told["error"] = outcome.detail
     if isinstance(verdict, RetryIn):
         told["retry_in_seconds"] = round(verdict.seconds, 3)
     elif isinstance(verdict, GiveUp):

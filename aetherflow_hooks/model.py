@@ -139,7 +139,8 @@ class NotReached(NamedTuple):
 class Blocked(NamedTuple):
     """The URL leads where we do not go; nothing was sent."""
 
-    reason: str
+    reason: str  # as it is stored and shown to whoever owns the endpoint
+    detail: str  # for the operator's log
 
 
 Outcome = Answered | TimedOut | NotReached | Blocked

@@ -5,6 +5,7 @@ DatabaseUnavailable; everything else passes through, for it is a defect of ours.
 """
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Self
@@ -65,6 +66,11 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # the driver has n
 
     def get_reset_query(self) -> str:
         return ""
+
+    @property
+    def address(self) -> Any:
+        """What was connected to: a host and port, or the path of a socket."""
+        return self._addr
 
 
 class Database:
@@ -144,6 +150,24 @@ class Database:
         """Run a statement by its name; give the first column of its first row, or None."""
         found = await self.rows(statement, *values)
         return found[0][0] if found else None
+
+    async def server_places(self) -> list[tuple[str, int]]:
+        """Say where Postgres is that we speak to: its numeric addresses, each with its port.
+
+        One that is reached by a socket file is taken to listen at this machine's loopback too.
+        """
+        async with sorted_errors():
+            async with self._pool.acquire(
+                timeout=self._settings.command_timeout_seconds
+            ) as connection:
+                address = connection.address
+            if isinstance(address, str):  # it ends in .s.PGSQL.5432
+                return [("127.0.0.1", int(address.rpartition(".")[2]))]
+            host, port = address
+            found = await asyncio.get_running_loop().getaddrinfo(
+                host, port, type=socket.SOCK_STREAM
+            )
+        return [(str(place[0]), port) for *_, place in found]
 
     async def execute_alone(self, sql: str) -> None:
         """Run DDL that is made up at run time and may stand in no transaction."""

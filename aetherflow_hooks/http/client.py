@@ -6,7 +6,7 @@ per request. Where a release of aiohttp lacks a part that this needs, the sessio
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -25,7 +25,7 @@ from aetherflow_hooks.http.connections import (
 )
 from aetherflow_hooks.http.exchange import BROKEN_OFF, Exchange, answered, failed
 from aetherflow_hooks.model import Outcome
-from aetherflow_hooks.rules.addresses import Egress
+from aetherflow_hooks.rules.addresses import Egress, Net
 from aetherflow_hooks.rules.urls import parse_url
 
 TARGETS_REMEMBERED = 10_000  # URLs whose first lines stay written
@@ -62,8 +62,9 @@ class Client:
         self._target = functools.lru_cache(TARGETS_REMEMBERED)(self._make_target)
         self._is_direct = settings.direct and parts_are_there()
 
-    async def open(self) -> None:
-        """Make the session; nothing is connected yet."""
+    async def open(self, denied: Iterable[Net] = ()) -> None:
+        """Make the session; nothing is connected yet, and nothing will be to what is `denied`."""
+        self._egress = self._egress._replace(denied=(*self._egress.denied, *denied))
         self._loop = asyncio.get_running_loop()
         self._connector = Connector(
             self._egress,
@@ -166,9 +167,10 @@ class Client:
     def _url(self, url: str) -> URL:
         """Read a URL by our rules, so that the client has nothing left to interpret.
 
-        Whether it had to be https was decided when it was registered.
+        They were asked when it was registered, but the settings may have changed since, or another
+        hand have written the row.
         """
-        return URL(str(parse_url(url, self._egress._replace(https_only=False))), encoded=True)
+        return URL(str(parse_url(url, self._egress)), encoded=True)
 
     def _has_ended(self, exchange: Exchange) -> None:
         """Settle an exchange soon, with all others that end in the same moment.

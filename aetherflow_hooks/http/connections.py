@@ -5,7 +5,9 @@ parts is named by `parts_are_there`.
 """
 
 import asyncio
+import errno
 import functools
+import os
 import socket
 import ssl
 import time
@@ -22,7 +24,7 @@ from aiohttp.connector import Connection
 
 from aetherflow_hooks.http.exchange import BlockedError, Exchange, failed
 from aetherflow_hooks.http.names import Names
-from aetherflow_hooks.rules.addresses import Egress, why_closed
+from aetherflow_hooks.rules.addresses import Closed, Egress, why_closed
 
 READ_BYTES = 65_536  # of a connection at once
 
@@ -32,14 +34,15 @@ _NO_TIMEOUT = aiohttp.ClientTimeout()  # the deadline is the exchange's
 
 @dataclass(slots=True)
 class _Connecting:
-    """Whose connection is being made, and the addresses that were refused to it.
+    """Whose connection is being made, and what came of the addresses that it was to go to.
 
     With several addresses the errors of all of them are folded into one that tells nothing, so a
     refusal is noted here as well.
     """
 
     tenant: str
-    refusals: list[str] = field(default_factory=list)
+    tried: set[str] = field(default_factory=set)
+    refused: list[Closed] = field(default_factory=list)
 
 
 _connecting: ContextVar[_Connecting] = ContextVar("_connecting")
@@ -50,15 +53,15 @@ def connecting_for(tenant: str) -> Iterator[None]:
     """Make connections for a tenant.
 
     Raises:
-        BlockedError: there was none, and an address was refused.
+        BlockedError: every address was refused.
     """
     connecting = _Connecting(tenant)
     _connecting.set(connecting)
     try:
         yield
     except OSError as error:
-        if connecting.refusals and not isinstance(error, TimeoutError):
-            raise BlockedError(connecting.refusals[0]) from error
+        if connecting.refused and not connecting.tried and not isinstance(error, TimeoutError):
+            raise BlockedError(connecting.refused[0]) from error
         raise
 
 
@@ -143,7 +146,7 @@ class Connector(aiohttp.TCPConnector):
         is_direct: bool,
         **options: Any,
     ) -> None:
-        self.names = Names(absolute=not egress.allowed, tenant=lambda: _connecting.get().tenant)
+        self.names = Names(is_local=egress.knows, tenant=lambda: _connecting.get().tenant)
         super().__init__(
             keepalive_timeout=idle_seconds_max,
             socket_factory=self._socket,
@@ -207,13 +210,18 @@ class Connector(aiohttp.TCPConnector):
         """Make the socket for an address that may be connected to.
 
         Every connection comes through here with the numeric address that it is about to use,
-        whether the URL named it or a name led to it.
+        whether the URL named it or a name led to it. Where one fails, aiohttp begins again with the
+        others; each is tried once.
         """
         family, kind, protocol, _, address = address_info
-        reason = why_closed(address[0], address[1], self._egress.allowed)
-        if reason is not None:
-            _connecting.get().refusals.append(reason)
-            raise BlockedError(reason)
+        connecting = _connecting.get()
+        closed = why_closed(address[0], address[1], self._egress)
+        if closed is not None:
+            connecting.refused.append(closed)
+            raise BlockedError(closed)
+        if address[0] in connecting.tried:
+            raise OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
+        connecting.tried.add(address[0])
         return socket.socket(family, kind, protocol)
 
     async def _get(self, key: ConnectionKey, traces: Any) -> Connection | None:  # noqa: ARG002

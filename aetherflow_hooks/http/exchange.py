@@ -12,8 +12,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawResponseMessage
 
 from aetherflow_hooks.model import Answered, Blocked, NotReached, Outcome, TimedOut
+from aetherflow_hooks.rules.addresses import CLOSED_REASON, Closed
 from aetherflow_hooks.rules.retry import retry_after_seconds
-from aetherflow_hooks.rules.urls import UrlRefused
+from aetherflow_hooks.rules.urls import UrlProblem, UrlRefused
 
 if TYPE_CHECKING:
     from aetherflow_hooks.http.connections import Protocol
@@ -27,6 +28,11 @@ class BrokenOffError(Exception):
 
 class BlockedError(OSError):
     """Raised where a socket is made: aiohttp takes only an OSError for a failed connection."""
+
+    def __init__(self, closed: Closed) -> None:
+        """Keep why the address is `closed`."""
+        super().__init__(closed.detail)
+        self.closed = closed
 
 
 @dataclass(slots=True, eq=False)
@@ -83,8 +89,12 @@ def failed(error: BaseException, timeout_seconds: float) -> Outcome:
             return BROKEN_OFF
         case TimeoutError():
             return TimedOut(timeout_seconds)
-        case BlockedError() | UrlRefused():
-            return Blocked(str(error))
+        case BlockedError():
+            return Blocked(*error.closed)
+        case UrlRefused(problem=UrlProblem.HOST | UrlProblem.PORT | UrlProblem.ADDRESS):
+            return Blocked(CLOSED_REASON, str(error))
+        case UrlRefused():
+            return Blocked(f"its URL is not allowed any more: {error.problem}", str(error))
         case _:
             return NotReached(_told(error))
 

@@ -15,7 +15,13 @@ from urllib.parse import quote
 import idna
 
 from aetherflow_hooks.errors import InputRefused
-from aetherflow_hooks.rules.addresses import PORT_MAX, Egress, why_closed
+from aetherflow_hooks.rules.addresses import (
+    PORT_MAX,
+    Egress,
+    is_closed_port,
+    is_local,
+    why_closed,
+)
 
 URL_MAX_CHARACTERS = 2048
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -27,26 +33,6 @@ _NUMERIC_LABEL = re.compile(r"[0-9]+|0x.*")  # a resolver would take such a name
 _NAME_MAX_CHARACTERS = 253
 # What a path and a query may hold as it is: RFC 3986, and %, which says that something is encoded.
 _AS_IT_IS = "/?%:@!$&'()*+,;=-._~"
-
-# Names that no public server has: RFC 6761, RFC 6762 appendix G, RFC 8375, ICANN's reserved ones.
-_LOCAL_SUFFIXES = frozenset(
-    [
-        *("localhost", "local", "internal", "intranet", "corp", "home", "lan", "private"),
-        *("invalid", "test", "onion", "alt", "arpa"),
-    ]
-)
-# https://fetch.spec.whatwg.org/#port-blocking, whose services may take a request for a command of
-# theirs, and databases, caches and control planes that do not speak HTTP or should not hear ours.
-_CLOSED_PORTS = frozenset(
-    [
-        *(1, 7, 9, 11, 13, 15, 17, 19, 20, 21, 22, 23, 25, 37, 42, 43, 53, 69, 77, 79, 87, 95, 101),
-        *(102, 103, 104, 109, 110, 111, 113, 115, 117, 119, 123, 135, 137, 139, 143, 161, 179, 389),
-        *(427, 465, 512, 513, 514, 515, 526, 530, 531, 532, 540, 548, 554, 556, 563, 587, 601, 636),
-        *(989, 990, 993, 995, 1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566),
-        *(6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080),
-        *(2375, 2376, 3306, 5432, 6379, 6443, 9200, 10250, 11211, 27017),
-    ]
-)
 
 
 class UrlProblem(StrEnum):
@@ -88,27 +74,20 @@ class Url(NamedTuple):
 def parse_url(text: str, egress: Egress) -> Url:
     """Take apart a URL that an endpoint may have.
 
-    Names of private networks, addresses and ports that are closed can be used only where an
-    operator has allowed some network for them.
+    Names of private networks can be used only where an operator names them, addresses and ports
+    that are closed where he allows a network that has them.
 
     Raises:
-        UrlRefused: the message names the rule that the URL breaks, and holds nothing unprintable.
+        UrlRefused: the message names the rule that the URL breaks, and holds nothing unprintable
+            and nothing of the path or query, which may hold a secret.
     """
-    if not 1 <= len(text) <= URL_MAX_CHARACTERS:
-        raise UrlRefused(UrlProblem.LENGTH, f"a URL has 1 to {URL_MAX_CHARACTERS} characters")
-    if not text.isprintable() or " " in text or "\\" in text:
-        raise UrlRefused(
-            UrlProblem.CHARACTERS,
-            f"the URL {text!a} holds a blank, a backslash or a character that cannot be seen",
-        )
+    _check_text(text)
     written_scheme, separator, rest = text.partition("://")
     scheme = written_scheme.lower()
     schemes = ("https",) if egress.https_only else ("https", "http")
     if not separator or scheme not in schemes:
         hint = "; http:// is for the development profile" if scheme == "http" else ""
-        raise UrlRefused(
-            UrlProblem.SCHEME, f"the URL {text!r} does not start with {schemes[0]}://{hint}"
-        )
+        raise UrlRefused(UrlProblem.SCHEME, f"the URL does not start with {schemes[0]}://{hint}")
     authority = re.split("[/?#]", rest, maxsplit=1)[0]
     path = rest[len(authority) :]
     if "@" in authority:
@@ -116,9 +95,7 @@ def parse_url(text: str, egress: Egress) -> Url:
             UrlProblem.USERINFO, "a URL carries no user or password; the signature says who calls"
         )
     if "#" in path:
-        raise UrlRefused(
-            UrlProblem.FRAGMENT, f"the URL {text!r} has a fragment, which is never sent"
-        )
+        raise UrlRefused(UrlProblem.FRAGMENT, "the URL has a fragment, which is never sent")
     found = _AUTHORITY.fullmatch(authority)
     if found is None:
         raise UrlRefused(
@@ -126,16 +103,33 @@ def parse_url(text: str, egress: Egress) -> Url:
         )
     host, address = _host(found["host"], egress)
     port = _port(found["port"], egress) if found["port"] else DEFAULT_PORTS[scheme]
-    closed = why_closed(address, port, egress.allowed) if address else None
+    closed = why_closed(address, port, egress) if address else None
     if closed:
         raise UrlRefused(
             UrlProblem.ADDRESS,
-            f"{closed}: webhooks do not go there unless `egress.allow` names its network",
+            f"{closed.detail}: webhooks do not go there unless `egress.allow` names its network",
         )
     path = quote(path, safe=_AS_IT_IS)
     if path.find("?") == len(path) - 1:
         path = path.removesuffix("?")  # the client would not send an empty query
-    return Url(scheme, host, port, path if path.startswith("/") else f"/{path}")
+    url = Url(scheme, host, port, path if path.startswith("/") else f"/{path}")
+    if len(str(url)) > URL_MAX_CHARACTERS:
+        raise UrlRefused(
+            UrlProblem.LENGTH,
+            f"the URL has over {URL_MAX_CHARACTERS} characters once it is percent-encoded",
+        )
+    return url
+
+
+def _check_text(text: str) -> None:
+    if not 1 <= len(text) <= URL_MAX_CHARACTERS:
+        raise UrlRefused(UrlProblem.LENGTH, f"a URL has 1 to {URL_MAX_CHARACTERS} characters")
+    for letter in text:
+        if not letter.isprintable() or letter in " \\":
+            raise UrlRefused(
+                UrlProblem.CHARACTERS,
+                f"the URL holds {letter!a}: a blank, a backslash or what cannot be seen",
+            )
 
 
 def _host(text: str, egress: Egress) -> tuple[str, str | None]:
@@ -158,8 +152,8 @@ def _host(text: str, egress: Egress) -> tuple[str, str | None]:
         return str(four), str(four)
     if len(name) > _NAME_MAX_CHARACTERS or not all(map(_LABEL.fullmatch, labels)):
         raise _no_host(text, "is not a host's name")
-    if (len(labels) == 1 or labels[-1] in _LOCAL_SUFFIXES) and not egress.allowed:
-        raise _no_host(text, "is a name of a private network, and `egress.allow` names no network")
+    if is_local(name) and not egress.knows(name):
+        raise _no_host(text, "is a name of a private network that `egress.allow` does not hold")
     return name, None
 
 
@@ -182,10 +176,10 @@ def _alabel(label: str) -> str:
 
 
 def _port(text: str, egress: Egress) -> int:
-    """Read a port with the colon before it."""
+    """Read a port with the colon before it; whether it is open to an address is told later."""
     if not _PORT.fullmatch(text[1:]) or (port := int(text[1:])) > PORT_MAX:
         raise UrlRefused(UrlProblem.PORT, f"{text!r} is not a port from 1 to {PORT_MAX}")
-    if port in _CLOSED_PORTS and not any(
+    if is_closed_port(port) and not any(
         it.port_min <= port <= it.port_max for it in egress.allowed
     ):
         raise UrlRefused(

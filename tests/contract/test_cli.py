@@ -205,7 +205,7 @@ def test_a_settings_file_is_checked(tmp_path: Path) -> None:
     first, *lines = said.err.splitlines()
     assert first == f"error: {file}: 3 problems"
     assert [line.split()[0] for line in lines] == ["pace.slots", "pace.slot", "log.level"]
-    assert "is no network" in failed_check(tmp_path, '[egress]\nallow = ["localhost"]\n')
+    assert "is no network" in failed_check(tmp_path, '[egress]\nallow = ["localhost:80"]\n')
     assert "No such file" in run("config", "check", str(tmp_path / "none")).err
 
 

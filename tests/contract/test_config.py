@@ -272,7 +272,7 @@ def test_a_pause_out_of_range_is_told_with_its_own_path(file: Path) -> None:
 
 
 def test_a_network_that_is_none_is_told_with_its_path(file: Path) -> None:
-    told = problems(file, '[egress]\nallow = ["10.0.0.0/8", "localhost", "10.0.0.1/8"]\n')
+    told = problems(file, '[egress]\nallow = ["10.0.0.0/8", "example.com", "10.0.0.1/8"]\n')
     assert len(told) == 2
     assert all(line.startswith("egress.allow") for line in told)
 

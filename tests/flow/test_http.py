@@ -17,11 +17,11 @@ from aetherflow_hooks.config import PostSettings
 from aetherflow_hooks.dev.receiver import Receiver
 from aetherflow_hooks.http import BROKEN_OFF, Client, parts_are_there
 from aetherflow_hooks.model import Answered, NotReached, Outcome, TimedOut
-from aetherflow_hooks.rules.addresses import LOOPBACK, Allowed, Egress
+from aetherflow_hooks.rules.addresses import LOOPBACK, Egress, Net
 
 pytestmark = pytest.mark.usefixtures("each_loop")
 
-LOCAL = Egress(https_only=False, allowed=tuple(Allowed(network) for network in LOOPBACK))
+LOCAL = Egress(https_only=False, allowed=tuple(map(Net, LOOPBACK)), names=("localhost",))
 
 
 @pytest.fixture

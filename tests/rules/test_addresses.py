@@ -1,5 +1,6 @@
 """Addresses: where a POST may go, address by address and URL by URL."""
 
+from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
@@ -7,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aetherflow_hooks.errors import InputRefused
-from aetherflow_hooks.rules.addresses import Allowed, parse_allowed, why_closed
+from aetherflow_hooks.rules.addresses import (
+    CLOSED_REASON,
+    LOOPBACK,
+    Egress,
+    Net,
+    nets_at,
+    parse_entry,
+    parse_net,
+    why_closed,
+)
 
 # The nets of requirements A-02 and A-03, each with an open address next to it where there is one.
 CLOSED = {
@@ -50,29 +60,41 @@ EMBEDDED = [
 ]
 
 
+def why(host: str, port: int, allowed: Sequence[str] = (), denied: Sequence[str] = ()) -> str:
+    """Tell the operator's reason why an address is closed; "" where it is open."""
+    egress = Egress(
+        https_only=True,
+        allowed=tuple(map(parse_net, allowed)),
+        denied=tuple(map(parse_net, denied)),
+    )
+    closed = why_closed(host, port, egress)
+    assert closed is None or closed.reason == CLOSED_REASON  # the same, whatever the rule
+    return closed.detail if closed else ""
+
+
 @pytest.mark.parametrize("net", CLOSED)
 def test_a_closed_net_is_closed_from_its_first_to_its_last_address(net: str) -> None:
     network = ip_network(net)
     for address in (network[0], network[network.num_addresses // 2], network[-1]):
-        assert why_closed(str(address), 443, []) == f"{address} is not a public address"
+        assert why(str(address), 443) == f"{address} is not a public address"
 
 
 @pytest.mark.parametrize("neighbour", [n for n in CLOSED.values() if n])
 def test_its_neighbour_is_open(neighbour: str) -> None:
-    assert why_closed(neighbour, 443, []) is None
+    assert not why(neighbour, 443)
 
 
 @pytest.mark.parametrize(
     "host", ["8.8.8.8", "93.184.216.34", "2606:4700:4700::1111", "2A00:1450:4001::200E"]
 )
 def test_public_addresses_are_open(host: str) -> None:
-    assert why_closed(host, 80, []) is None
+    assert not why(host, 80)
 
 
 @pytest.mark.parametrize("inner", ["127.0.0.1", "10.1.2.3", "169.254.169.254", "8.8.8.8"])
 @pytest.mark.parametrize("form", EMBEDDED)
 def test_ipv4_inside_ipv6_is_closed_even_where_the_ipv4_is_open(form: str, inner: str) -> None:
-    allowed = [parse_allowed("0.0.0.0/0")]
+    allowed = ["0.0.0.0/0"]
     four = int(IPv4Address(inner))
     inside = [
         form.format(inner),
@@ -80,13 +102,13 @@ def test_ipv4_inside_ipv6_is_closed_even_where_the_ipv4_is_open(form: str, inner
         str(IPv6Address((0x20010000 << 96) | (four ^ 0xFFFFFFFF))),  # Teredo
     ]
     for host in inside:
-        assert why_closed(host, 443, allowed), host
-        assert why_closed(str(ip_address(host)), 443, allowed), host
+        assert why(host, 443, allowed), host
+        assert why(str(ip_address(host)), 443, allowed), host
 
 
 @pytest.mark.parametrize("host", ["fe80::1%lo", "::1%lo", "2606:4700:4700::1111%eth0", "fe80::1%1"])
 def test_an_address_of_one_link_is_closed_whatever_is_allowed(host: str) -> None:
-    assert why_closed(host, 443, [parse_allowed("::/0")])
+    assert why(host, 443, ["::/0"])
 
 
 @pytest.mark.parametrize(
@@ -98,33 +120,32 @@ def test_an_address_of_one_link_is_closed_whatever_is_allowed(host: str) -> None
     ],
 )
 def test_what_is_not_a_plain_number_is_closed(host: str) -> None:
-    assert why_closed(host, 443, []) == f"{host!r} is not a numeric address"
+    assert why(host, 443) == f"{host!r} is not a numeric address"
 
 
 @given(st.ip_addresses() | st.text())
 def test_every_host_is_either_open_or_closed_for_a_reason(host: object) -> None:
-    why = why_closed(str(host), 443, [])
-    assert why is None or why.isprintable()
+    assert why(str(host), 443).isprintable()
 
 
 @pytest.mark.parametrize(
     ("port", "is_open"), [(8999, False), (9000, True), (9001, True), (9100, True), (9101, False)]
 )
 def test_q_14_what_is_allowed_is_open_on_its_ports_only(port: int, is_open: bool) -> None:
-    allowed = [parse_allowed("10.0.0.0/8:5432"), parse_allowed("127.0.0.1/32:9000-9100")]
-    assert (why_closed("127.0.0.1", port, allowed) is None) is is_open
-    assert why_closed("127.0.0.2", port, allowed)
-    assert why_closed("10.9.9.9", port, allowed)
-    assert why_closed("10.9.9.9", 5432, allowed) is None
+    allowed = ["10.0.0.0/8:5432", "127.0.0.1/32:9000-9100"]
+    assert (why("127.0.0.1", port, allowed) == "") is is_open
+    assert why("127.0.0.2", port, allowed)
+    assert why("10.9.9.9", port, allowed)
+    assert not why("10.9.9.9", 5432, allowed)
 
 
 def test_an_allowed_net_of_ipv6_lets_through_what_is_in_it() -> None:
-    allowed = [parse_allowed("[fd00:1::]/32:8443"), parse_allowed("::ffff:10.0.0.0/104")]
-    assert why_closed("fd00:1::9", 8443, allowed) is None
-    assert why_closed("fd00:1::9", 443, allowed)
-    assert why_closed("fd00:2::9", 8443, allowed)
-    assert why_closed("::ffff:10.9.9.9", 443, allowed) is None  # asked for in so many words
-    assert why_closed("10.9.9.9", 443, allowed)
+    allowed = ["[fd00:1::]/32:8443", "::ffff:10.0.0.0/104"]
+    assert not why("fd00:1::9", 8443, allowed)
+    assert why("fd00:1::9", 443, allowed)
+    assert why("fd00:2::9", 8443, allowed)
+    assert not why("::ffff:10.9.9.9", 443, allowed)  # asked for in so many words
+    assert why("10.9.9.9", 443, allowed)
 
 
 @pytest.mark.parametrize(
@@ -144,13 +165,13 @@ def test_an_allowed_net_of_ipv6_lets_through_what_is_in_it() -> None:
 def test_an_entry_is_a_network_and_its_ports(
     text: str, network: str, ports: tuple[int, int]
 ) -> None:
-    assert parse_allowed(text) == Allowed(ip_network(network), *ports)
+    assert parse_net(text) == Net(ip_network(network), *ports)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        *("", " ", "localhost", "example.com:443", "10.0.0.0/33", "10.0.0.0/8:0", "10.0.0.0/-1"),
+        *("", " ", "example.com:443", "10.0.0.0/33", "10.0.0.0/8:0", "10.0.0.0/-1"),
         *("10.0.0.0/8:65536", "10.0.0.0/8:8100-8000", "10.0.0.0/8:", "10.0.0.0/8:80-", "10.1/16"),
         *("10.0.0.0/8:80-90-95", "10.0.0.0/255.0.0.0", "10.1.2.3/8", "10.0.0.0/8\n", "010.0.0.1"),
         *(
@@ -164,6 +185,49 @@ def test_an_entry_is_a_network_and_its_ports(
     ],
 )
 def test_an_entry_that_is_neither_is_refused_by_name(text: str) -> None:
-    with pytest.raises(InputRefused, match="no network with ports") as refused:
-        parse_allowed(text)
-    assert repr(text) in str(refused.value)
+    for parse in (parse_net, parse_entry):
+        with pytest.raises(InputRefused, match="no network with ports") as refused:
+            parse(text)
+        assert repr(text) in str(refused.value)
+
+
+def test_a_name_of_a_private_network_can_be_let_through() -> None:
+    for text in ("localhost", "receiver", "hooks.internal", ".internal"):
+        assert parse_entry(text) == text
+    assert parse_entry("10.0.0.0/8") == parse_net("10.0.0.0/8")
+    egress = Egress(https_only=True, names=("receiver", ".internal"))
+    assert egress.knows("receiver")
+    assert egress.knows("a.b.internal")
+    for name in ("internal", "areceiver", "receiver.a", "notinternal"):
+        assert not egress.knows(name)
+    for text in ("example.com", ".com.example"):
+        with pytest.raises(InputRefused, match="needs no entry"):
+            parse_entry(text)
+    for text in ("a..internal", "-a", "ex ample", "Localhost", "10", "localhost:80"):
+        with pytest.raises(InputRefused):
+            parse_entry(text)
+
+
+def test_ports_of_other_services_are_open_only_where_their_address_is_allowed() -> None:
+    allowed = ["10.1.2.3", "10.9.0.0/16:443"]
+    assert why("93.184.216.34", 25, allowed) == "port 25 belongs to another service"
+    assert not why("10.1.2.3", 25, allowed)
+    assert why("10.9.0.1", 25, allowed)
+
+
+def test_a_06_what_is_denied_is_closed_whatever_is_allowed() -> None:
+    denied = ["127.0.0.1:5433", "93.184.216.0/24"]
+    everywhere = ["0.0.0.0/0", "::/0"]
+    assert why("127.0.0.1", 5433, everywhere, denied) == "127.0.0.1 with port 5433 is denied"
+    assert not why("127.0.0.1", 5434, everywhere, denied)
+    assert why("93.184.216.34", 443, everywhere, denied)
+    assert why("93.184.216.34", 443, denied=denied)
+
+
+def test_places_of_our_own_become_nets_and_one_loopback_means_all() -> None:
+    own = nets_at([("127.0.0.1", 5432), ("::1", 5432), ("10.1.2.3", 5433), ("fe80::1%lo", 1)])
+    assert own == (
+        *(Net(network, 5432, 5432) for network in LOOPBACK),
+        parse_net("10.1.2.3:5433"),
+        parse_net("[fe80::1]:1"),
+    )

@@ -62,7 +62,12 @@ def verdict_of(
         *[
             (outcome, attempt, RetryIn(pause))
             for attempt, pause in enumerate(SCHEDULE, 1)
-            for outcome in (answered(500), TimedOut(10.0), NotReached("refused"), Blocked("10/8"))
+            for outcome in (
+                answered(500),
+                TimedOut(10.0),
+                NotReached("refused"),
+                Blocked("closed", "10/8"),
+            )
         ],
         *[
             (answered(status), 1, RetryIn(10.0))
@@ -72,7 +77,7 @@ def verdict_of(
         (answered(500), 4, EXHAUSTED),
         (TimedOut(10.0), 4, EXHAUSTED),
         (NotReached("refused"), 5, EXHAUSTED),
-        (Blocked("10/8"), 4, EXHAUSTED),
+        (Blocked("closed", "10/8"), 4, EXHAUSTED),
         (answered(503, 5.0), 4, EXHAUSTED),
     ],
 )

@@ -7,11 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from aetherflow_hooks.rules.addresses import Egress, parse_allowed
+from aetherflow_hooks.rules.addresses import Egress, parse_net
 from aetherflow_hooks.rules.urls import UrlProblem, UrlRefused, parse_url
 
 OPEN = Egress(https_only=False)
-EVERYWHERE = Egress(https_only=False, allowed=(parse_allowed("0.0.0.0/0"),))
+EVERYWHERE = Egress(
+    https_only=False, allowed=(parse_net("0.0.0.0/0"),), names=("localhost", ".localhost")
+)
 LONG_LABEL = "a" * 64
 TAKEN = {
     "https://example.com": "https://example.com/",
@@ -240,7 +242,7 @@ def test_http_is_for_development() -> None:
     ],
 )
 def test_an_allowed_literal_may_be_used_on_its_ports(url: str, good: bool) -> None:
-    egress = Egress(https_only=False, allowed=(parse_allowed("127.0.0.1:80"),))
+    egress = Egress(https_only=False, allowed=(parse_net("127.0.0.1:80"),))
     if good:
         assert parse_url(url, egress).host == "127.0.0.1"
     else:
@@ -250,10 +252,32 @@ def test_an_allowed_literal_may_be_used_on_its_ports(url: str, good: bool) -> No
 
 @pytest.mark.parametrize("name", ["localhost", "receiver", "receiver.internal", "a.home.arpa"])
 def test_names_of_a_private_network_are_for_those_who_allow_one(name: str) -> None:
-    egress = Egress(https_only=False, allowed=(parse_allowed("10.0.0.0/8:6000-9000"),))
+    network = parse_net("10.0.0.0/8:6000-9000")
+    egress = Egress(https_only=False, allowed=(network,), names=(name,))
     assert parse_url(f"http://{name}:6000/", egress).host == name
+    with pytest.raises(UrlRefused, match=r"a private network that `egress\.allow` does not hold"):
+        parse_url(f"http://{name}:6000/", egress._replace(names=("other",)))
     with pytest.raises(UrlRefused, match="port 22 belongs to another service"):
         parse_url(f"http://{name}:22/", egress)
+
+
+def test_a_url_is_bounded_in_the_form_in_which_it_is_read_again() -> None:
+    with pytest.raises(UrlRefused, match="percent-encoded") as refused:
+        parse_url("https://example.com/" + "ü" * 400, OPEN)
+    assert refused.value.problem is UrlProblem.LENGTH
+    form = str(parse_url("https://example.com/" + "ü" * 338, OPEN))
+    assert len(form) == 2048
+    assert str(parse_url(form, OPEN)) == form
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://a.b/?canary", "http://a.b/?canary#x", "http://a.b/?canary\\", "http://u@a.b/?canary"],
+)
+def test_a_refusal_does_not_repeat_what_may_be_a_secret(url: str) -> None:
+    with pytest.raises(UrlRefused) as refused:
+        parse_url(url, OPEN)
+    assert "canary" not in str(refused.value)
 
 
 HOSTILE = st.text(st.sampled_from("hHtTpPsS:/@[]#?%.0127axX-_\\ \u3002\u017f①é\u200b\x00"))
