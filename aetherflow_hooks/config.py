@@ -33,6 +33,7 @@ from aetherflow_hooks.rules.sealing import Keyring, parse_keys
 ENVIRONMENT_PREFIX = "AETHERFLOW_HOOKS_"
 GIVEN_TO_HOSTS = "DATABASE_URL"  # where hosting platforms put the DSN
 HIDDEN = "…"
+MAY_BE_SECRET = ("database.dsn", "secrets.")  # whatever stands there is not repeated
 CREDENTIAL = "aetherflow-hooks-keys"  # as systemd names it
 
 
@@ -324,7 +325,8 @@ class Settings(Section):
         """Read the keys: of `secrets`, or else of the systemd credential that bears them.
 
         Raises:
-            ConfigInvalid: they cannot be read, everybody can read them, or a line is no key.
+            ConfigInvalid: they cannot be read, others can read or change them, a line is no key, or
+            there is none in the place that is named.
         """
         source, text = "secrets.keys", self.secrets.keys
         credential = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nonexistent"), CREDENTIAL)
@@ -332,9 +334,13 @@ class Settings(Section):
             source = self.secrets.keys_file or str(credential)
             text = _private(Path(source))
         try:
-            return Keyring(parse_keys(text))
+            keys = parse_keys(text)
         except InputRefused as error:
             raise ConfigInvalid(source, [str(error)]) from None
+        if not keys and (text or self.secrets.keys_file):
+            # Who names a place for keys does not want secrets to be stored as they are.
+            raise ConfigInvalid(source, ["it holds no key: `aetherflow-hooks keys new` makes one"])
+        return Keyring(keys)
 
     def with_dsn(self, dsn: str) -> Self:
         """Give these settings another Postgres."""
@@ -413,9 +419,10 @@ def shown(settings: Settings) -> Settings:
 
 def _private(file: Path) -> str:
     try:
-        if file.stat().st_mode & stat.S_IROTH:
-            raise ConfigInvalid(str(file), ["everybody can read these keys: chmod 600"])
-        return file.read_text(encoding="ascii")
+        with file.open(encoding="ascii") as opened:
+            if os.fstat(opened.fileno()).st_mode & (stat.S_IWGRP | stat.S_IRWXO):
+                raise ConfigInvalid(str(file), ["others can read or change these keys: chmod 600"])
+            return opened.read()
     except OSError as error:
         raise ConfigInvalid(str(file), [f"it cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
@@ -510,7 +517,7 @@ def _told(error: ValidationError) -> Iterator[str]:
         elif path == "":
             yield from message.splitlines()
         else:
-            hidden = path == "database.dsn"  # it may hold a password
+            hidden = path.startswith(MAY_BE_SECRET)
             value = HIDDEN if hidden else json.dumps(problem["input"], default=str)
             yield f"{path} = {value}: {message[:1].lower()}{message[1:]}"
 

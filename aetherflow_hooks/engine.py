@@ -23,6 +23,7 @@ from aetherflow_hooks.config import Settings, load
 from aetherflow_hooks.db import Database, Listener, check_schema, migrate
 from aetherflow_hooks.errors import ConfigInvalid, DatabaseUnavailable
 from aetherflow_hooks.flow.fanout import Fanout
+from aetherflow_hooks.flow.hold import Hold
 from aetherflow_hooks.flow.lease import Lease
 from aetherflow_hooks.flow.pace import Pace
 from aetherflow_hooks.flow.post import Post
@@ -97,7 +98,7 @@ class Engine:
             may_wait=self._pace.may_wait,
             open_rooms=self._pace.open_rooms,
             known=self._pace.known,
-            keyring=self._keyring,
+            keyring=lambda: self._keyring,
             hand_on=self._leased,
             hand_back=self._pace.take_none,
         )
@@ -120,6 +121,12 @@ class Engine:
             hand_on=self._pace.due,
         )
         self._pace.on_room = self._lease.wake.set
+        self._hold = Hold(
+            self._database,
+            load=self._lease.load,
+            read_keys=self._read_keys,
+            hand_on=self._held_no_longer,
+        )
         self._record = Record(
             self._database,
             settings.record,
@@ -168,6 +175,7 @@ class Engine:
             *[("lease", self._lease.turn, self._lease.wake)] * LEASE_LOOPS,
             ("return", self._return_turn, self._returning),
             *[("record", self._record.turn, self._record.wake)] * RECORD_LOOPS,
+            ("hold", self._hold.turn, self._hold.wake),
             ("sweep", self._sweep.turn, self._sweep.wake),
             ("forget", self._forget_turn, asyncio.Event()),
         ]
@@ -198,7 +206,7 @@ class Engine:
         self._draining.set()
         log.info(LogEvent.ENGINE_STOPPING, in_flight=self._pace.in_flight)
         try:
-            self._cancel("fanout", "wide", "search", "others", "sweep", "listen")
+            self._cancel("fanout", "wide", "search", "others", "hold", "sweep", "listen")
             await self._pace.drain(self._settings.engine.grace_seconds)
             async with asyncio.timeout(STOP_SECONDS):
                 await self._cancelled(
@@ -270,6 +278,12 @@ class Engine:
         self, endpoint: Endpoint, delivery: Delivery, event: Event, done: Callable[[bool], None]
     ) -> None:
         """Pace → post: make one POST; `done` is told in the end whether it was answered."""
+        if endpoint.unsignable:
+            self._pace.shut(endpoint.id)
+            self._give_back([delivery])
+            done(False)
+            self._hold.put(endpoint)
+            return
         then = partial(self._attempted, endpoint, delivery, event, done, time.monotonic())
         try:
             self._post.send(endpoint, delivery, event, then)
@@ -349,6 +363,19 @@ class Engine:
             if endpoint is not None and self._shards.holds(delivery.shard, now):
                 self._pace.due(endpoint, -math.inf)
         return 60.0
+
+    def _read_keys(self) -> None:
+        """Read the keys again: their file may hold more of them by now."""
+        try:
+            self._keyring = self._settings.keyring()
+        except ConfigInvalid as error:
+            log.error(LogEvent.KEYS_UNREADABLE, error=str(error))
+
+    def _held_no_longer(self, endpoint_id: str, endpoint: Endpoint | None) -> None:
+        """Hold → pace: an endpoint's requests can be signed by now, or it wants none."""
+        if endpoint is not None and self._pace.known(endpoint_id) is not None:
+            self._pace.take(Leased(None, [], {endpoint_id: endpoint}))
+        self._pace.open(endpoint_id)
 
     # Finding work that nobody told us of: after a start, a retry of another engine, a resumption.
 

@@ -56,8 +56,9 @@ class KeyMissing(HooksError):
         """Tell how many secrets each of the missing keys seals."""
         told = ", ".join(f"{key} ({count} secrets)" for key, count in secrets_by_key.items())
         super().__init__(
-            f"secrets are sealed with keys that are not here: {told}. Add them to the keys of "
-            "`secrets.keys_file`; `aetherflow-hooks keys list` shows which are needed"
+            f"secrets are sealed with keys that are not here, or not as they were: {told}. Add "
+            "them to the keys of `secrets.keys_file`; `aetherflow-hooks keys list` shows which are "
+            "needed"
         )
 
 

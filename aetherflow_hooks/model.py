@@ -35,7 +35,7 @@ class DeadReason(StrEnum):
     EXPIRED = "expired"  # its event was no longer worth sending, or no longer kept
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True, eq=False)
 class Secret:
     """A signing secret that is in force."""
 
@@ -62,6 +62,7 @@ class Endpoint:
     timeout_seconds: float
     retry_schedule_seconds: tuple[float, ...]
     headers: str = field(default="", repr=False)  # lines of its own, each with its CRLF
+    unsignable: str = ""  # why nothing can be sent: a secret or a header cannot be read
     has_answered: bool | None = None  # its last attempt, when this was read; None: there was none
 
 

@@ -1,6 +1,8 @@
 """endpoint: the URLs that want events."""
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -21,6 +23,9 @@ from aetherflow_hooks.model import EndpointState
 
 SHORT = ("id", "state", "events", "tenant", "url")
 
+own_secret = click.option(
+    "--secret", help="A secret of your own, in place of a new one; - reads it from stdin."
+)
 overlap = click.option(
     "--overlap",
     type=float,
@@ -40,13 +45,19 @@ def endpoint() -> None:
 @click.option("--events", default="*", help="Patterns, parted by commas: user.*,billing.updated.")
 @click.option("--tenant", default="", help="The owner; it gets events of the same tenant only.")
 @click.option("--description", default="", help="For people.")
-@click.option("--secret", help="A secret of your own, in place of a new one.")
+@click.option(
+    "--secret", help="A secret of your own, in place of a new one; - reads it from stdin."
+)
 @click.option("--ed25519", is_flag=True, help="Sign with a pair of keys: print the public one.")
 @click.option("--rate", type=float, help="POSTs per second.")
 @click.option("--burst", type=int, default=1, show_default=True, help="POSTs at once after a rest.")
 @click.option("--max-in-flight", type=int, help="POSTs under way at once.")
 @click.option("--timeout", type=float, help="Seconds for a whole attempt.")
-@click.option("--header", multiple=True, help="A header of its own: 'Authorization=Bearer …'.")
+@click.option(
+    "--header",
+    multiple=True,
+    help="A header of its own: 'X-Team=payments', or 'Authorization=@FILE' to read its value.",
+)
 @click.option("--retries", help="The pause before each retry in seconds: 10,60,600. '' for none.")
 @as_json
 @connected
@@ -57,11 +68,17 @@ def add(
     rate: float | None,
     timeout: float | None,
     retries: str | None,
+    secret: str | None,
     header: Sequence[str],
     **given: Any,
 ) -> None:
-    """Register URL; print its id and, this once, its secret."""
+    """Register URL; print its id and, this once, its secret.
+
+    What stands in a command can be read by others on this machine: give a secret by stdin, and the
+    value of a header by a file.
+    """
     new = endpoints.NewEndpoint(
+        secret=_own(secret),
         events=[pattern.strip() for pattern in events.split(",")],
         rate_per_second=rate,
         timeout_seconds=timeout,
@@ -117,7 +134,9 @@ def delete(settings: Settings, endpoint_id: str) -> None:
 
 @endpoint.command("rotate-secret")
 @click.argument("endpoint_id", metavar="ID")
-@click.option("--secret", help="A secret of your own, in place of a new one.")
+@click.option(
+    "--secret", help="A secret of your own, in place of a new one; - reads it from stdin."
+)
 @click.option(
     "--ed25519/--no-ed25519",
     default=None,
@@ -141,13 +160,14 @@ def rotate_secret(
     as_json: bool,
 ) -> None:
     """Give an endpoint a new secret, and print it this once."""
+    own = _own(secret)
     rotated = with_database(
         settings,
         lambda db, _: endpoints.rotate_secret(
             db,
             endpoint_id,
             keyring=settings.keyring(),
-            secret=secret,
+            secret=own,
             ed25519=ed25519,
             leads=not wait,
             overlap_seconds=overlap,
@@ -208,10 +228,21 @@ def _headers(given: Sequence[str]) -> dict[str, str]:
     headers: dict[str, str] = {}
     for text in given:
         name, separator, value = text.partition("=")
-        if not separator or name in headers:
-            raise InputRefused(f"--header {name!a} is not NAME=VALUE, each name once")
-        headers[name] = value
+        if not separator or name in headers:  # the text is not told: it may be a secret
+            raise InputRefused("a --header is not NAME=VALUE or NAME=@FILE, each name once")
+        headers[name] = _from_file(name, value[1:]) if value.startswith("@") else value
     return headers
+
+
+def _from_file(name: str, file: str) -> str:
+    try:
+        return Path(file).read_text("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputRefused(f"the value of {name!a} cannot be read from {file!r}: {error}") from None
+
+
+def _own(secret: str | None) -> str | None:
+    return sys.stdin.readline().rstrip("\r\n") if secret == "-" else secret  # noqa: S105
 
 
 def _pauses(text: str | None) -> list[float] | None:

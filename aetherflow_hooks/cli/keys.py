@@ -4,6 +4,7 @@ import click
 
 from aetherflow_hooks.cli.session import as_json, connected, print_rows, with_database
 from aetherflow_hooks.config import Settings
+from aetherflow_hooks.errors import HooksError
 from aetherflow_hooks.manage.keys import new_key, seal_anew, secrets_by_key
 from aetherflow_hooks.rules.sealing import Keyring
 
@@ -14,8 +15,9 @@ def keys() -> None:
 
     They are lines of a file that `secrets.keys_file` names, of the systemd credential
     `aetherflow-hooks-keys`, or of AETHERFLOW_HOOKS_SECRETS__KEYS. The first one seals, all of them
-    open. To replace a key, put a new one before it, start the engines anew, run `keys rotate`, and
-    take the old one away once `keys list` counts nothing for it.
+    open. To replace a key, add a new one behind it, for all engines and wherever endpoints are
+    added; then put it in front, run `keys rotate`, and take the old one away once `keys list`
+    counts nothing for it. Engines read the file again when they meet a key that they do not have.
     """
 
 
@@ -49,8 +51,11 @@ def list_(settings: Settings, as_json: bool) -> None:
 def rotate(settings: Settings) -> None:
     """Seal every stored secret with the first key; it may be broken off and run again."""
     keyring = settings.keyring()
-    done = with_database(settings, lambda db, _: seal_anew(db, keyring))
-    click.echo(f"{done} secrets sealed anew with {keyring.first}")
+    sealed = with_database(settings, lambda db, _: seal_anew(db, keyring))
+    click.echo(f"{sealed.done} secrets sealed anew with {keyring.first}")
+    if sealed.unreadable:
+        told = "\n".join(sealed.unreadable)
+        raise HooksError(f"{len(sealed.unreadable)} stay as they are:\n{told}")
 
 
 def _state(keyring: Keyring, key_id: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import resource
 import signal
 from collections.abc import Callable
 
@@ -17,6 +18,8 @@ from aetherflow_hooks.engine import start_engine
 @connected
 def run(settings: Settings) -> None:
     """Deliver, as a daemon. SIGTERM and Ctrl-C drain; a second one ends at once."""
+    # What is in memory holds secrets, and is not to be written to a file.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     with asyncio.Runner(loop_factory=_fast_loop()) as runner:
         runner.run(_run(settings))
 

@@ -53,7 +53,7 @@ class Lease:
         may_wait: Callable[[int], bool],
         open_rooms: Callable[[int], list[tuple[Endpoint, int]]],
         known: Callable[[str], Endpoint | None],
-        keyring: Keyring,
+        keyring: Callable[[], Keyring],
         hand_on: Callable[[Leased], None],
         hand_back: Callable[[Wanted], None],
     ) -> None:
@@ -300,7 +300,7 @@ class Lease:
 
     def _endpoint(self, row: Row, asked_at: float) -> Endpoint:
         settings = self._settings
-        secrets, headers = self._opened(row, asked_at)
+        secrets, headers, unsignable = self._opened(row, asked_at)
         schedule = row["retry_schedule_seconds"]
         return Endpoint(
             id=row["id"],
@@ -310,6 +310,7 @@ class Lease:
             url=row["url"],
             secrets=secrets,
             headers=headers,
+            unsignable=unsignable,
             rate_per_second=row["rate_per_second"],
             burst=row["burst"],
             max_in_flight=row["max_in_flight"] or settings.pace.max_in_flight,
@@ -320,26 +321,25 @@ class Lease:
             has_answered=row["has_answered"],
         )
 
-    def _opened(self, row: Row, asked_at: float) -> tuple[tuple[Secret, ...], str]:
-        """Open an endpoint's secrets and headers; none is used where one cannot be."""
+    def _opened(self, row: Row, asked_at: float) -> tuple[tuple[Secret, ...], str, str]:
+        """Open an endpoint's secrets and headers; none is used where one cannot be, and why."""
+        keyring = self._keyring()
         stored = zip(row["secrets"] or (), row["secrets_end_in_seconds"] or (), strict=True)
         named = zip(row["header_names"] or (), row["header_values"] or (), strict=True)
         try:
             secrets = tuple(
                 Secret(
-                    value=self._keyring.open(secret, row["id"]),
+                    value=keyring.open(secret, row["id"]),
                     until=None if ends is None else asked_at + ends,
                 )
                 for secret, ends in stored
             )
             headers = {
-                name: self._keyring.open(value, owner_of(row["id"], header=name))
-                for name, value in named
+                name: keyring.open(value, owner_of(row["id"], header=name)) for name, value in named
             }
-            return secrets, header_lines(headers)
+            return secrets, header_lines(headers), "" if secrets else "it has no secret in force"
         except (SecretUnreadable, InputRefused) as error:
-            log.error(LogEvent.ENDPOINT_UNSIGNABLE, endpoint=row["id"], error=str(error))
-            return (), ""
+            return (), "", str(error)
 
 
 class _Events:

@@ -5,21 +5,18 @@ Hands on what came of it; the receiver's faults are values, never exceptions.
 Holds    every attempt is signed anew, with each secret in force; one deadline over all of it.
 """
 
-import functools
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from weakref import WeakKeyDictionary
 
 from aetherflow_hooks.config import PostSettings
 from aetherflow_hooks.http import Client
-from aetherflow_hooks.model import Delivery, Endpoint, Event, NotReached, Outcome
+from aetherflow_hooks.model import Delivery, Endpoint, Event, NotReached, Outcome, Secret
 from aetherflow_hooks.rules.addresses import Egress
-from aetherflow_hooks.rules.signing import aetherflow_signature, keys_of, standard_signature
+from aetherflow_hooks.rules.signing import Keys, aetherflow_signature, keys_of, standard_signature
 
 USER_AGENT = f"AetherFlow-Hooks/{version('aetherflow-hooks')}"
-SECRETS_REMEMBERED = 10_000  # their keys, so that one is decoded once and not per POST
-
-_keys_of = functools.lru_cache(SECRETS_REMEMBERED)(keys_of)
 
 
 class Post:
@@ -31,6 +28,8 @@ class Post:
         self.open = self._client.open
         self.close = self._client.close
         self.break_off = self._client.break_off
+        # Each is decoded once and not per POST, and forgotten with its endpoint.
+        self._keys: WeakKeyDictionary[Secret, Keys] = WeakKeyDictionary()
 
     def send(
         self,
@@ -42,12 +41,12 @@ class Post:
         """Make one attempt of a delivery, and call `done` when it has ended."""
         now = time.monotonic()
         keys = [
-            _keys_of(secret.value)
+            self._keys_of(secret)
             for secret in endpoint.secrets
             if secret.until is None or secret.until > now
         ]
         if not keys:
-            done(NotReached("the endpoint has no secret that can be used: it cannot be signed"))
+            done(NotReached("the endpoint has no secret in force: nothing can be signed"))
             return
         event_id, event_type, body = event
         unix_seconds = int(time.time())
@@ -70,3 +69,9 @@ class Post:
             timeout_seconds=endpoint.timeout_seconds,
             done=done,
         )
+
+    def _keys_of(self, secret: Secret) -> Keys:
+        keys = self._keys.get(secret)
+        if keys is None:
+            keys = self._keys[secret] = keys_of(secret.value)
+        return keys

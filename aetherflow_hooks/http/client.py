@@ -79,6 +79,7 @@ class Client:
             request_class=Request,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
+            skip_auto_headers=["Accept"],
             trust_env=False,
         )
 
@@ -159,7 +160,8 @@ class Client:
         lines = [
             f"{name}: {value}\r\n"
             for name, value in request.headers.items()
-            if name != "Content-Length"  # of a body that is not there yet
+            # of a body that is not there yet; and that we take anything, which is said by silence
+            if name not in ("Content-Length", "Accept")
         ]
         start = f"POST {request.url.raw_path_qs} HTTP/1.1\r\n{''.join(lines)}"
         return Target(tenant, request, key, start)

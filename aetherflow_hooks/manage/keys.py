@@ -1,11 +1,11 @@
 """Keys: which of them seal the stored secrets, and sealing anew with the first one."""
 
-import hashlib
 import secrets
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 from aetherflow_hooks.db import Database
-from aetherflow_hooks.errors import InputRefused, KeyMissing
+from aetherflow_hooks.errors import InputRefused, KeyMissing, SecretUnreadable
 from aetherflow_hooks.rules.sealing import (
     KEY_BYTES,
     NONCE_BYTES,
@@ -15,7 +15,8 @@ from aetherflow_hooks.rules.sealing import (
     write_key,
 )
 
-PAGE_SECRETS = 500
+PAGE_ENDPOINTS = 500
+SAMPLES_MAX = 5  # of a key: one row that was spoilt says nothing about it
 
 
 def new_key() -> str:
@@ -35,48 +36,63 @@ async def secrets_by_key(database: Database) -> list[dict[str, Any]]:
 
 
 async def check_keys(database: Database, keyring: Keyring) -> int:
-    """Make sure that every stored secret can be opened; give how many are not sealed.
+    """Make sure that the keys open what is stored; give how much is not sealed.
 
     Raises:
-        KeyMissing: a key is missing; the message names it.
+        KeyMissing: a key is missing, or opens nothing of what it is said to have sealed.
     """
     counts = {row["key"]: row["secrets"] for row in await secrets_by_key(database)}
     plain: int = counts.pop("", 0)
-    missing = {key: count for key, count in counts.items() if key not in keyring}
+    opened = set()
+    for row in await database.rows("sample_secrets", SAMPLES_MAX):
+        with suppress(SecretUnreadable):
+            keyring.open(row["value"], owner_of(row["endpoint_id"], header=row["header"]))
+            opened.add(row["key"])
+    missing = {key: count for key, count in counts.items() if key not in opened}
     if missing:
         raise KeyMissing(missing)
     return plain
 
 
-async def seal_anew(database: Database, keyring: Keyring) -> int:
-    """Seal with the first key every secret and header that is not; give how many there were.
+class Sealed(NamedTuple):
+    """What came of sealing anew."""
+
+    done: int
+    unreadable: list[str]  # why, for each that stays as it is
+
+
+async def seal_anew(database: Database, keyring: Keyring) -> Sealed:
+    """Seal with the first key every secret and header that is not.
 
     It can be broken off and begun again at any time, and engines go on meanwhile: they have read
-    what they need, and what they read later is sealed by one key or the other. A secret that was
-    never sealed does not go to Postgres again: it is told by its digest there.
+    what they need, and what they read later is sealed by one key or the other. What cannot be
+    opened is passed over, and told.
 
     Raises:
         InputRefused: there are no keys.
-        SecretUnreadable: one of them cannot be opened; those before it are sealed anew.
     """
     if keyring.first is None:
         raise InputRefused("there are no keys to seal with: see `aetherflow-hooks keys new`")
-    done = 0
-    while rows := await database.rows("find_secrets", f"{PREFIX}{keyring.first}:", PAGE_SECRETS):
-        opened = [
-            keyring.open(row["value"], owner_of(row["endpoint_id"], header=row["header"]))
-            for row in rows
-        ]
+    prefix, after, done, unreadable = f"{PREFIX}{keyring.first}:", "", 0, []
+    while rows := await database.rows("find_secrets", prefix, after, PAGE_ENDPOINTS):
+        opened = []
+        for row in rows:
+            owner = owner_of(row["endpoint_id"], header=row["header"])
+            try:
+                opened.append((row, keyring.open(row["value"], owner)))
+            except SecretUnreadable as error:
+                unreadable.append(str(error))
         changed = await database.rows(
             "reseal_secrets",
-            [row["endpoint_id"] for row in rows],
-            [row["header"] for row in rows],
-            [row["made_at"] for row in rows],
-            [hashlib.sha256(row["value"].encode()).hexdigest() for row in rows],
+            [row["endpoint_id"] for row, _ in opened],
+            [row["header"] for row, _ in opened],
+            [row["made_at"] for row, _ in opened],
+            [row["seen"] for row, _ in opened],
             [
                 seal(keyring, value, row["endpoint_id"], header=row["header"])
-                for row, value in zip(rows, opened, strict=True)
+                for row, value in opened
             ],
         )
         done += len(changed)
-    return done
+        after = rows[-1]["endpoint_id"]
+    return Sealed(done, unreadable)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 
 from aetherflow_hooks.errors import InputRefused
+from aetherflow_hooks.rules.sealing import SEALED_PREFIX
 
 HEADERS_MAX = 20
 VALUE_CHARACTERS_MAX = 4096
@@ -37,18 +38,26 @@ def check_headers(headers: Mapping[str, str]) -> None:
     """
     if len(headers) > HEADERS_MAX:
         raise InputRefused(f"an endpoint has at most {HEADERS_MAX} headers of its own")
-    if len({name.lower() for name in headers}) < len(headers):
+    if len({str(name).lower() for name in headers}) < len(headers):
         raise InputRefused("a header is given twice")
     for name, value in headers.items():
-        lower = name.lower()
-        if not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise InputRefused(f"{name!a} is no header's name: A-Z a-z 0-9 - _, 64 at most")
+        lower = name.lower()
         if lower in _RESERVED or lower.startswith(_RESERVED_STARTS):
             raise InputRefused(f"the header {name} is not for endpoints to set")
-        if len(value) > VALUE_CHARACTERS_MAX or not _VALUE.fullmatch(value):
+        if (
+            not isinstance(value, str)
+            or len(value) > VALUE_CHARACTERS_MAX
+            or not _VALUE.fullmatch(value)
+        ):
             raise InputRefused(
                 f"the value of {name} is not 1 to {VALUE_CHARACTERS_MAX} printable ASCII "
                 "characters without a blank at either end"
+            )
+        if value.startswith(SEALED_PREFIX):
+            raise InputRefused(
+                f"the value of {name} does not start with {SEALED_PREFIX}: stored ones do"
             )
 
 

@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from aetherflow_hooks.errors import InputRefused, SecretUnreadable
 
-PREFIX = "sealed:1:"
+SEALED_PREFIX = "sealed:"  # nothing that a user gives begins so
+PREFIX = f"{SEALED_PREFIX}1:"
 KEY_BYTES = 32
 NONCE_BYTES = 12
 
@@ -58,8 +59,10 @@ class Keyring:
         Raises:
             SecretUnreadable: its key is not here, or it is not what was stored for this owner.
         """
-        if not stored.startswith(PREFIX):
+        if not stored.startswith(SEALED_PREFIX):
             return stored
+        if not stored.startswith(PREFIX):
+            raise SecretUnreadable(owner, "it is sealed in a way that this program does not know")
         key_id, _, text = stored.removeprefix(PREFIX).partition(":")
         cipher = self._ciphers.get(key_id)
         if cipher is None:

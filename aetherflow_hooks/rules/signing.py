@@ -11,11 +11,11 @@ key the UTF-8 bytes of the whole secret. `webhook-signature` follows Standard We
 
 import base64
 import binascii
-import functools
 import hashlib
 import hmac
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
@@ -24,23 +24,50 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 
 from aetherflow_hooks.errors import InputRefused
+from aetherflow_hooks.rules.sealing import SEALED_PREFIX
 
 PREFIX = "whsec_"
 PRIVATE_PREFIX = "whsk_"
 PUBLIC_PREFIX = "whpk_"
-SEALED_PREFIX = "sealed:"  # of a secret as it is stored: see `sealing`
 KEY_BYTES = range(24, 64 + 1)  # what Standard Webhooks allows
 OWN_CHARACTERS = range(16, 256 + 1)  # of a secret that the user brings
 NEW_KEY_BYTES = 32
 ED25519_BYTES = 32  # of a seed, and of a public key
-KEYS_REMEMBERED = 20_000
 
 
-class Keys(NamedTuple):
-    """The two keys that one secret stands for."""
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The two keys that one secret stands for, each with the beginning of its work done.
 
-    aetherflow: bytes
-    standard: bytes | Ed25519PrivateKey
+    Beginning with a key is half of the work on a short body, so it is kept: here and not beside
+    the key in some table, where it would outlive the endpoint.
+    """
+
+    aetherflow: bytes = field(repr=False)
+    standard: bytes | Ed25519PrivateKey = field(repr=False)
+    _own_mac: Any = field(init=False, repr=False, compare=False)
+    _standard_mac: Any = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        is_shared = isinstance(self.standard, bytes)
+        object.__setattr__(self, "_own_mac", _begun(self.aetherflow))
+        object.__setattr__(self, "_standard_mac", _begun(self.standard) if is_shared else None)
+
+    def sign_body(self, body: bytes) -> str:
+        """Give the 64 lower-case hex digits of `X-AetherFlow-Signature`."""
+        mac = self._own_mac.copy()
+        mac.update(body)
+        digest: str = mac.hexdigest()
+        return digest
+
+    def sign(self, content: bytes) -> str:
+        """Give one item of `webhook-signature`."""
+        if not isinstance(self.standard, bytes):
+            made = binascii.b2a_base64(self.standard.sign(content), newline=False)
+            return f"v1a,{made.decode()}"
+        mac = self._standard_mac.copy()
+        mac.update(content)
+        return f"v1,{binascii.b2a_base64(mac.digest(), newline=False).decode()}"
 
 
 def new_secret(random_bytes: bytes, *, ed25519: bool = False) -> str:
@@ -102,8 +129,7 @@ def keys_of(secret: str) -> Keys:
 
 def aetherflow_signature(keys: Keys, body: bytes) -> str:
     """Sign the body alone: 64 lower-case hex digits."""
-    digest: str = _mac(keys.aetherflow, body).hexdigest()
-    return digest
+    return keys.sign_body(body)
 
 
 def standard_signature(
@@ -111,7 +137,7 @@ def standard_signature(
 ) -> str:
     """Sign id, time and body with each key: `v1,<base64>` or `v1a,…` items, parted by a blank."""
     content = _signed(message_id, unix_seconds, body)
-    return " ".join([_signature(keys.standard, content) for keys in all_keys])
+    return " ".join([keys.sign(content) for keys in all_keys])
 
 
 def is_signed_by(
@@ -134,21 +160,8 @@ def _signed(message_id: str, unix_seconds: int, body: bytes) -> bytes:
     return b"%b.%d.%b" % (message_id.encode(), unix_seconds, body)
 
 
-def _signature(key: bytes | Ed25519PrivateKey, content: bytes) -> str:
-    if isinstance(key, bytes):
-        return f"v1,{binascii.b2a_base64(_mac(key, content).digest(), newline=False).decode()}"
-    return f"v1a,{binascii.b2a_base64(key.sign(content), newline=False).decode()}"
-
-
-def _mac(key: bytes, content: bytes) -> Any:
-    mac = _begun(key).copy()
-    mac.update(content)
-    return mac
-
-
-@functools.lru_cache(KEYS_REMEMBERED)
-def _begun(key: bytes) -> Any:
-    """Begin with a key: half of the work on a short body, so it is done once.
+def _begun(key: Any) -> Any:
+    """Begin an HMAC.
 
     What comes out is OpenSSL's own object, where there is one inside: it has the same methods, and
     copying the wrapper costs more than the digest.

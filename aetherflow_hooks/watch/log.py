@@ -33,7 +33,8 @@ class LogEvent(StrEnum):
     POST_DONE = "post.done"  # info: one per attempt
     RECORD_LATE = "record.late"  # warning: results whose lease was lost changed nothing
     ENDPOINT_DISABLED = "endpoint.disabled"  # warning: an answer disabled an endpoint
-    ENDPOINT_UNSIGNABLE = "endpoint.unsignable"  # error: its secret cannot be opened
+    ENDPOINT_UNSIGNABLE = "endpoint.unsignable"  # error: its secret cannot be read: it is held
+    KEYS_UNREADABLE = "keys.unreadable"  # error: they were read anew; those of before are used
     SECRETS_PLAIN = "secrets.plain"  # warning: some are stored as they are, in production
     SWEEP_PARTITION = "sweep.partition"  # info: a day's partition was dropped
     SWEEP_POSTPONED = "sweep.postponed"  # warning: a long transaction still uses an old partition

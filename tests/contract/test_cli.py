@@ -280,8 +280,32 @@ def test_keys_are_made_listed_and_replaced(hooks: Hooks, tmp_path: Path) -> None
     assert listed() == [(new_id, 3, "seals")]
     use(old)
     assert listed() == [(old_id, 0, "seals"), (new_id, 3, "missing")]
-    assert f"sealed with the key {new_id}" in failed(hooks("keys", "rotate", **with_keys))
+    said = hooks("keys", "rotate", **with_keys)
+    assert (said.code, said.out) == (1, f"0 secrets sealed anew with {old_id}\n")
+    assert said.err.startswith("error: 3 stay as they are:\nthe secret of ep_")
+    assert said.err.count(f"sealed with the key {new_id}") == 3
     assert "there are no keys to seal with" in failed(hooks("keys", "rotate"))
+
+
+def test_secrets_need_not_stand_in_the_command(hooks: Hooks, dsn: str, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("Bearer canary\n", "ascii")
+    said = hooks(
+        *("endpoint", "add", URL, "--secret", "-", "--header", f"Authorization=@{file}", "--json"),
+        stdin="correct horse battery staple\n",
+    )
+    assert said.json["secret"] == "correct horse battery staple"
+    assert sql(dsn, "select array_agg(value) from aetherflow.headers") == ["Bearer canary"]
+    said = hooks(
+        *("endpoint", "rotate-secret", said.json["id"], "--secret", "-", "--json"),
+        stdin="another horse battery staple",
+    )
+    assert said.json["secret"] == "another horse battery staple"
+    for header in ("Authorization: Bearer canary", "X=1"):
+        said = hooks("endpoint", "add", URL, "--header", header, "--header", "X=canary")
+        assert "NAME=@FILE" in failed(said)
+        assert "canary" not in said.err
+    assert "cannot be read" in failed(hooks("endpoint", "add", URL, "--header", "X=@/nowhere"))
 
 
 OPTIONS = {

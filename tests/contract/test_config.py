@@ -393,7 +393,7 @@ def test_without_any_there_are_none() -> None:
 @pytest.mark.parametrize(
     ("mode", "content", "why"),
     [
-        (0o604, ONE, "everybody can read these keys: chmod 600"),
+        (0o604, ONE, "others can read or change these keys: chmod 600"),
         (0o600, f"{ONE}\n{ONE}", "line 2 of the keys is not an id of its own"),
         (0o600, "schlüssel", "it holds no keys"),
         (0o600, None, "it cannot be read: No such file"),
@@ -409,3 +409,34 @@ def test_a_file_without_good_keys_is_one_clear_line(
     with pytest.raises(ConfigInvalid, match=f"^{keys_file}: {why}") as invalid:
         read(file, f'[secrets]\nkeys_file = "{keys_file}"\n').keyring()
     assert ONE.split()[1] not in str(invalid.value)
+
+
+@pytest.mark.parametrize("mode", [0o602, 0o620, 0o604, 0o666])
+def test_keys_that_others_can_read_or_change_are_not_used(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "keys"
+    file.write_text(write_key("ours", bytes(32)), "ascii")
+    for right in (0o600, 0o400, 0o640):
+        file.chmod(right)
+        assert "ours" in load(environment={}, given={"secrets": {"keys_file": str(file)}}).keyring()
+    file.chmod(mode)
+    with pytest.raises(ConfigInvalid, match="others can read or change these keys"):
+        load(environment={}, given={"secrets": {"keys_file": str(file)}}).keyring()
+
+
+def test_a_place_for_keys_without_any_is_no_leave_to_store_secrets_as_they_are(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# to come\n", "ascii")
+    file.chmod(0o600)
+    for given in ({"keys_file": str(file)}, {"keys": "# to come"}):
+        with pytest.raises(ConfigInvalid, match="it holds no key"):
+            load(environment={}, given={"secrets": given}).keyring()
+
+
+def test_problems_of_secrets_do_not_repeat_them() -> None:
+    for given in (["key_1 CANARY"], {"key_1": "CANARY"}, 7):
+        with pytest.raises(ConfigInvalid) as invalid:
+            load(environment={}, given={"secrets": {"keys": given, "keys_file": ["CANARY"]}})
+        assert "CANARY" not in str(invalid.value)
+        assert "secrets.keys = …" in str(invalid.value)

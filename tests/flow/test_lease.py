@@ -33,7 +33,7 @@ class Holder:
             may_wait=lambda _: not self.open,
             open_rooms=lambda _: self.open,
             known=self.endpoints.get,
-            keyring=Keyring({}),
+            keyring=lambda: Keyring({}),
             hand_on=self.leased.append,
             hand_back=self.back.append,
         )

@@ -1,5 +1,7 @@
 """Headers of an endpoint's own: none that ends a line, replaces ours or frames the body."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +24,19 @@ RESERVED = [
 def test_case_25_a_value_that_could_end_a_line_is_refused(value: str) -> None:
     with pytest.raises(InputRefused, match="the value of X-One is not"):
         check_headers({"X-One": value})
+
+
+@pytest.mark.parametrize("value", [1, None, b"x", ["x"]])
+def test_k_07_a_value_that_is_no_text_is_refused(value: Any) -> None:
+    with pytest.raises(InputRefused, match="the value of X-One is not"):
+        check_headers({"X-One": value})
+    with pytest.raises(InputRefused, match="is no header's name"):
+        check_headers({value if isinstance(value, int) else 1: "x"})  # type: ignore[dict-item]
+
+
+def test_a_value_that_would_be_taken_for_a_sealed_one_is_refused() -> None:
+    with pytest.raises(InputRefused, match="does not start with sealed:"):
+        check_headers({"X-One": "sealed:1:evil:AAAA"})
 
 
 def test_a_refusal_does_not_repeat_the_value() -> None:

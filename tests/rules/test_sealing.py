@@ -69,6 +69,11 @@ def test_without_keys_secrets_stay_as_they_are() -> None:
         check_secret("sealed:1:old:aaaaaaaaaaa")
 
 
+def test_what_a_newer_program_has_sealed_is_not_taken_for_a_secret() -> None:
+    with pytest.raises(SecretUnreadable, match="in a way that this program does not know"):
+        RING.open("sealed:2:old:AAAA", "ep_1")
+
+
 def test_keys_are_lines() -> None:
     text = f"# ours\n\n{write_key('new', NEW)}\n  {write_key('old', OLD)}  \r\n"
     assert list(parse_keys(text).items()) == [("new", NEW), ("old", OLD)]

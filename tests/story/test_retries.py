@@ -10,7 +10,7 @@ import pytest
 
 from aetherflow_hooks.manage.endpoints import set_endpoint_state
 from aetherflow_hooks.model import EndpointState
-from tests.conftest import World
+from tests.conftest import BRISK, World
 
 NO_JITTER = {"jitter": 0.0}
 
@@ -241,7 +241,10 @@ async def test_case_34_each_endpoint_follows_its_own_schedule(world: World) -> N
     assert gaps(world, "/slow")[0] > 0.39
 
 
-async def test_an_unreachable_endpoint_is_retried_and_says_why(world: World) -> None:
+async def test_an_unreachable_endpoint_is_retried_and_says_why(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BRISK, "egress", {"allow": [".invalid"]})
     server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     server.close()
