@@ -11,6 +11,7 @@ from aetherflow_hooks.cli.demo import demo
 from aetherflow_hooks.cli.emit import emit
 from aetherflow_hooks.cli.endpoint import endpoint
 from aetherflow_hooks.cli.keys import keys
+from aetherflow_hooks.cli.roles import roles
 from aetherflow_hooks.cli.run import migrate, run
 from aetherflow_hooks.cli.session import plain
 from aetherflow_hooks.cli.status import status
@@ -23,7 +24,11 @@ def commands() -> None:
     """Webhook delivery for applications on Postgres."""
 
 
-for command in (demo, run, migrate, endpoint, emit, delivery, status, keys, config, bench):
+COMMANDS = (
+    *(demo, run, migrate, endpoint, emit, delivery, status),
+    *(keys, roles, config, bench),
+)
+for command in COMMANDS:
     commands.add_command(command)
 
 

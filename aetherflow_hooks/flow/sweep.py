@@ -8,10 +8,11 @@ Holds    no event is dropped that has not been fanned out, and no delivery outli
 
 import asyncio
 from collections.abc import Callable, Collection
+from typing import Any
 
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database
-from aetherflow_hooks.errors import DatabaseUnavailable
+from aetherflow_hooks.errors import DatabaseUnavailable, DatabaseUnfit
 from aetherflow_hooks.watch.log import LogEvent, log
 
 ENGINE_FORGOTTEN_SECONDS = 86_400.0
@@ -79,10 +80,12 @@ class Sweep:
                 if await self._database.value("outbox_holds", row["ends_at"]):
                     continue  # they are still to be fanned out; the day stays until they are
                 await self._expire(row["ends_at"])
-            if row["attached"] and not await self._detach(**row):
-                continue
-            await self._database.execute_alone(f"drop table aetherflow.{row['name']}")
-            log.info(LogEvent.SWEEP_PARTITION, name=row["name"])
+            try:
+                dropped = await self._drop(**row)
+            except DatabaseUnfit:  # the tables belong to somebody else
+                dropped = await self._database.value("drop_partition", row["name"])
+            if dropped:
+                log.info(LogEvent.SWEEP_PARTITION, name=row["name"])
 
     async def _expire(self, moment: object) -> None:
         """Give up what is undelivered of a day that is about to go, in every shard."""
@@ -92,6 +95,12 @@ class Sweep:
             )
             if expired:
                 log.warning(LogEvent.SWEEP_EXPIRED, shard=shard, deliveries=expired)
+
+    async def _drop(self, name: str, *, attached: bool, **row: Any) -> bool:
+        if attached and not await self._detach(name=name, **row):
+            return False
+        await self._database.execute_alone(f"drop table aetherflow.{name}")
+        return True
 
     async def _detach(self, parent: str, name: str, *, detaching: bool, **_: object) -> bool:
         """Detach a partition without stopping anybody who emits; tell whether it is done.

@@ -287,6 +287,13 @@ def test_keys_are_made_listed_and_replaced(hooks: Hooks, tmp_path: Path) -> None
     assert "there are no keys to seal with" in failed(hooks("keys", "rotate"))
 
 
+def test_roles_are_made_and_made_again(hooks: Hooks) -> None:
+    roles = ["aetherflow_emit", "aetherflow_engine", "aetherflow_read"]
+    assert hooks("roles").out.split() == roles
+    assert hooks("roles", "--row-security", "--json").json == [*roles, "aetherflow_tenant"]
+    assert hooks("roles", "--json").json == roles
+
+
 def test_secrets_need_not_stand_in_the_command(hooks: Hooks, dsn: str, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("Bearer canary\n", "ascii")

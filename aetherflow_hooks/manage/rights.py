@@ -1,0 +1,16 @@
+"""Rights: roles that can do one thing each."""
+
+from aetherflow_hooks.db import Database
+
+
+async def make_roles(database: Database, *, row_security: bool = False) -> list[str]:
+    """Make roles, to be granted to those who log in; give their names. Safe to run again.
+
+    `…_emit` can emit and nothing else, `…_engine` does what an engine and whoever manages endpoints
+    does, `…_read` sees all but secrets. With `row_security`, `…_tenant` sees the rows of the
+    tenants that `aetherflow.let_read(role, tenant)` names.
+
+    Raises:
+        DatabaseUnfit: whoever is connected may not make roles, or owns none of the tables.
+    """
+    return [row["role"] for row in await database.rows("make_roles", row_security)]
