@@ -263,6 +263,18 @@ async def test_a_statement_goes_straight_to_its_rows_in_a_million(full_dsn: str,
     assert found == set()
 
 
+async def test_row_security_leads_an_engine_no_other_way(full_dsn: str) -> None:
+    connection = await connect_as_the_flow(full_dsn)
+    await connection.execute("select aetherflow.make_roles(row_security => true)")
+    try:
+        await connection.execute("set role aetherflow_engine")
+        found = {name: await detours(connection, name) for name in WALKS}
+        assert not any(found.values()), found
+    finally:
+        await connection.execute("reset role; select aetherflow.make_roles()")
+        await connection.close()
+
+
 # Rows that Postgres keeps for an old snapshot, and which it knows to be no rows any more.
 GONE = """
 insert into aetherflow.deliveries (shard, event_shard, endpoint_id, event_id, due_at)
