@@ -34,7 +34,8 @@ ENVIRONMENT_PREFIX = "AETHERFLOW_HOOKS_"
 GIVEN_TO_HOSTS = "DATABASE_URL"  # where hosting platforms put the DSN
 HIDDEN = "…"
 MAY_BE_SECRET = ("database.dsn", "secrets.")  # whatever stands there is not repeated
-CREDENTIAL = "aetherflow-hooks-keys"  # as systemd names it
+KEYS_CREDENTIAL = "aetherflow-hooks-keys"  # as systemd is to name them
+DSN_CREDENTIAL = "aetherflow-hooks-dsn"
 
 
 class Section(BaseModel):
@@ -329,8 +330,8 @@ class Settings(Section):
             there is none in the place that is named.
         """
         source, text = "secrets.keys", self.secrets.keys
-        credential = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nonexistent"), CREDENTIAL)
-        if not text and (self.secrets.keys_file or credential.is_file()):
+        credential = _credential(KEYS_CREDENTIAL, os.environ)
+        if not text and (self.secrets.keys_file or credential):
             source = self.secrets.keys_file or str(credential)
             text = _private(Path(source))
         try:
@@ -356,7 +357,8 @@ def load(
     """Read the settings: `given` before the environment before the file before the defaults.
 
     `environment` is the process's own unless given; `given` is shaped like the file. The DSN of a
-    file comes before that of the environment, and DATABASE_URL is asked where nothing names one.
+    file comes before that of the environment; where nothing names one, a systemd credential is
+    asked, and then DATABASE_URL.
 
     Raises:
         ConfigInvalid: with every problem of the file and the environment at once.
@@ -375,9 +377,12 @@ def load(
     if problems:
         raise ConfigInvalid(source, problems)
     settings = Settings.model_validate(values)
-    if not settings.database.dsn and environment.get(GIVEN_TO_HOSTS):
-        return settings.with_dsn(environment[GIVEN_TO_HOSTS])
-    return settings
+    if settings.database.dsn:
+        return settings
+    credential = _credential(DSN_CREDENTIAL, environment)
+    if credential:
+        return settings.with_dsn(_private(credential).strip())
+    return settings.with_dsn(environment.get(GIVEN_TO_HOSTS, ""))
 
 
 def render(settings: Settings, *, comments: bool = True) -> str:
@@ -417,16 +422,23 @@ def shown(settings: Settings) -> Settings:
     )
 
 
+def _credential(name: str, environment: Mapping[str, str]) -> Path | None:
+    """Find what systemd hands over; None: it does not."""
+    folder = environment.get("CREDENTIALS_DIRECTORY")
+    return file if folder and (file := Path(folder, name)).is_file() else None
+
+
 def _private(file: Path) -> str:
+    """Read a file that holds a secret."""
     try:
         with file.open(encoding="ascii") as opened:
             if os.fstat(opened.fileno()).st_mode & (stat.S_IWGRP | stat.S_IRWXO):
-                raise ConfigInvalid(str(file), ["others can read or change these keys: chmod 600"])
+                raise ConfigInvalid(str(file), ["others can read or change it: chmod 600"])
             return opened.read()
     except OSError as error:
         raise ConfigInvalid(str(file), [f"it cannot be read: {error.strerror}"]) from None
     except UnicodeDecodeError:
-        raise ConfigInvalid(str(file), ["it holds no keys: they are written in ASCII"]) from None
+        raise ConfigInvalid(str(file), ["it is not written in ASCII"]) from None
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -60,6 +60,8 @@ DEFECT_PAUSE_SECONDS = 1.0
 WAKE_OTHERS_SECONDS = 0.02  # at most one notification to other engines in this time
 FORGET_SECONDS = 5.0  # between looks for endpoints that have had no work for long
 STOP_SECONDS = 10.0  # beyond the grace, for the database to take what is left
+STUCK_SECONDS = 60.0  # no turn of a stage takes so long by itself: its statements have time limits
+UNHURRIED = frozenset({"sweep", "wide", "search"})  # whose turns take as long as there is work
 
 
 class Engine:
@@ -139,6 +141,7 @@ class Engine:
         self._draining = asyncio.Event()
         self._stopped = asyncio.Event()
         self._database_is_lost = False
+        self._turns_began: dict[object, tuple[str, float]] = {}
         self._returned: list[Delivery] = []  # leases to end unused
         self._returning = asyncio.Event()
         self._others: set[int] = set()  # shards of other engines that have new work
@@ -222,6 +225,11 @@ class Engine:
             await self._end()
             self._stopped.set()
         log.info(LogEvent.ENGINE_STOPPED, engine=self.id)
+
+    def stuck(self) -> list[str]:
+        """Name the stages whose turn has been going on for far too long; mostly there is none."""
+        before = time.monotonic() - STUCK_SECONDS
+        return sorted({name for name, began in self._turns_began.values() if began < before})
 
     async def __aenter__(self) -> Self:
         return self
@@ -429,11 +437,16 @@ class Engine:
         A lost database pauses it with growing pauses; a defect of ours is logged and survived.
         """
         longest_seconds = self._settings.database.retry_seconds_max
-        failures = 0
+        failures, own = 0, object()
         while True:
             wake.clear()
             try:
-                pause_seconds = await turn()
+                if name not in UNHURRIED:
+                    self._turns_began[own] = name, time.monotonic()
+                try:
+                    pause_seconds = await turn()
+                finally:
+                    self._turns_began.pop(own, None)
             except DatabaseUnavailable as error:
                 self._note_database(lost=str(error))
                 pause_seconds = min(0.05 * 2**failures, longest_seconds)

@@ -15,6 +15,7 @@ from aetherflow_hooks.cli.roles import roles
 from aetherflow_hooks.cli.run import migrate, run
 from aetherflow_hooks.cli.session import plain
 from aetherflow_hooks.cli.status import status
+from aetherflow_hooks.cli.systemd import systemd_unit
 from aetherflow_hooks.errors import HooksError
 
 
@@ -26,7 +27,7 @@ def commands() -> None:
 
 COMMANDS = (
     *(demo, run, migrate, endpoint, emit, delivery, status),
-    *(keys, roles, config, bench),
+    *(keys, roles, config, bench, systemd_unit),
 )
 for command in COMMANDS:
     commands.add_command(command)

@@ -12,6 +12,7 @@ from aetherflow_hooks.cli.session import connected, reachable
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import migrate as migrate_database
 from aetherflow_hooks.engine import start_engine
+from aetherflow_hooks.watch.supervisor import feed_watchdog, tell
 
 
 @click.command()
@@ -36,12 +37,19 @@ def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _run(settings: Settings) -> None:
     stopping = stop_on_signals()
-    async with reachable(settings) as named, start_engine(named):
+    async with reachable(settings) as named, start_engine(named) as engine:
         # Whatever is there by now stays. To look through it for garbage takes 20 ms each time, in
         # which nothing is sent.
         gc.collect()
         gc.freeze()
-        await stopping.wait()
+        tell("READY=1")
+        feeding = asyncio.create_task(feed_watchdog(engine.stuck))
+        try:
+            await stopping.wait()
+            tell("STOPPING=1")
+            await engine.stop()
+        finally:
+            feeding.cancel()
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -393,9 +393,9 @@ def test_without_any_there_are_none() -> None:
 @pytest.mark.parametrize(
     ("mode", "content", "why"),
     [
-        (0o604, ONE, "others can read or change these keys: chmod 600"),
+        (0o604, ONE, "others can read or change it: chmod 600"),
         (0o600, f"{ONE}\n{ONE}", "line 2 of the keys is not an id of its own"),
-        (0o600, "schlüssel", "it holds no keys"),
+        (0o600, "schlüssel", "it is not written in ASCII"),
         (0o600, None, "it cannot be read: No such file"),
     ],
 )
@@ -419,7 +419,7 @@ def test_keys_that_others_can_read_or_change_are_not_used(tmp_path: Path, mode: 
         file.chmod(right)
         assert "ours" in load(environment={}, given={"secrets": {"keys_file": str(file)}}).keyring()
     file.chmod(mode)
-    with pytest.raises(ConfigInvalid, match="others can read or change these keys"):
+    with pytest.raises(ConfigInvalid, match="others can read or change it"):
         load(environment={}, given={"secrets": {"keys_file": str(file)}}).keyring()
 
 

@@ -74,8 +74,8 @@ async def test_sql_runs(text: str, world: World) -> None:
     try:
         await world.connection.execute(text)
     finally:
-        if "create role" in text:
-            await world.connection.execute("drop owned by my_app; drop role my_app")
+        for role in re.findall(r"create role (\w+);", text):
+            await world.connection.execute(f"drop owned by {role}; drop role {role}")
 
 
 async def test_the_application_runs_and_its_event_arrives(world: World, tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""systemd-unit: the daemon as a service that can do nothing else."""
+
+import sys
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+
+import click
+
+from aetherflow_hooks.config import DSN_CREDENTIAL, KEYS_CREDENTIAL, load
+from aetherflow_hooks.engine import STOP_SECONDS
+from aetherflow_hooks.errors import InputRefused
+
+FOLDER = "/etc/aetherflow-hooks"
+HOMES = ("/home/", "/root/", "/run/user/")
+
+
+@click.command("systemd-unit")
+@click.option(
+    "--config",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A settings file that the service is to use.",
+)
+@click.option("--user", help="An account of its own; else systemd makes one for each start.")
+def systemd_unit(file: Path | None, user: str | None) -> None:
+    """Print a unit for systemd: hardened, watched, its secrets handed over as credentials."""
+    settings = load(file, environment={})
+    command = [str(Path(sys.executable).absolute()), "-m", "aetherflow_hooks", "run"]
+    command += ["--config", str(file.absolute())] if file else []
+    for text in (*command, user or ""):
+        if not text.isprintable() or set(text) & set(" \"'\\%$"):
+            raise InputRefused(f"{text!r} cannot stand in a unit as it is")
+    wanted = {
+        "dsn": DSN_CREDENTIAL if not settings.database.dsn else None,
+        "keys": KEYS_CREDENTIAL if not settings.secrets.keys_file else None,
+    }
+    credentials = {name: credential for name, credential in wanted.items() if credential}
+    setup = [f"#     install -d -m 700 {FOLDER}"]
+    if "dsn" in credentials:
+        setup.append(f"#     echo postgresql://… | install -m 600 /dev/stdin {FOLDER}/dsn")
+    if "keys" in credentials:
+        setup.append(
+            f"#     {command[0]} -m aetherflow_hooks keys new | "
+            f"install -m 600 /dev/stdin {FOLDER}/keys"
+        )
+    text = (files("aetherflow_hooks.cli") / "aetherflow-hooks.service").read_text("utf-8")
+    unit = Template(text).substitute(
+        setup="\n".join(setup),
+        command=" ".join(command),
+        credentials="\n".join(
+            f"LoadCredential={credential}:{FOLDER}/{name}"
+            for name, credential in credentials.items()
+        ),
+        stop_seconds=round(settings.engine.grace_seconds + STOP_SECONDS + 5),
+        account=f"User={user}" if user else "DynamicUser=yes",
+        # A program that lies in somebody's home has to be readable there.
+        protect_home="read-only" if " ".join(command).startswith(HOMES) else "yes",
+    )
+    click.echo(unit, nl=False)
