@@ -17,6 +17,7 @@ last one for ever. A step is a status or a word, then options, each after a semi
     bomb                    64 KiB of gzip that unpack to 64 MiB
     many-headers;count=10000
     endless-103             103 Early Hints without end, as fast as they are read
+    endless-extension       a good answer whose first chunk has an extension without end
     close                   closes without an answer
     reset                   the same with a TCP reset
     half                    half a status line, then closes
@@ -240,6 +241,10 @@ _WORDS: dict[str, Callable[[_Options], Step]] = {
     "bomb": lambda _: Step(stream=lambda: iter([_bomb()])),
     "many-headers": _many_headers,
     "endless-103": lambda _: Step(stream=lambda: itertools.repeat(_HINTS)),
+    "endless-extension": lambda _: Step(
+        sent=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+        stream=lambda: itertools.repeat(BLOCK),
+    ),
     "close": lambda _: Step(then=Then.CLOSE),
     "reset": lambda _: Step(then=Then.RESET),
     "half": lambda _: Step(sent=b"HTTP/1.1 2", then=Then.CLOSE),

@@ -70,6 +70,7 @@ class Client:
             self._egress,
             idle_seconds_max=self._settings.keep_alive_seconds,
             connection_seconds_max=self._settings.connection_seconds_max,
+            body_bytes_max=self._settings.response_read_bytes,
             is_direct=self._is_direct,
             limit=0,  # pace counts
             ssl=make_tls(),

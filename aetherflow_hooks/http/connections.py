@@ -27,6 +27,9 @@ from aetherflow_hooks.http.names import Names
 from aetherflow_hooks.rules.addresses import Closed, Egress, why_closed
 
 READ_BYTES = 65_536  # of a connection at once
+SLICE_BYTES = 4_096  # that go through the parser at once: some hundred of the shortest answers
+HEAD_BYTES_MAX = 524_288  # of an answer beside its body, with whatever comes before and within
+INTERIM_MAX = 20  # answers that are not the final one (RFC 9110, 15.2)
 
 _NO_TRACES: list[Any] = []
 _NO_TIMEOUT = aiohttp.ClientTimeout()  # the deadline is the exchange's
@@ -73,6 +76,20 @@ class Protocol(ResponseHandler):
 
     exchange: Exchange | None = None
     used_until = 0.0  # by the monotonic clock; no request is begun after
+    received_bytes = 0  # since the request was begun
+    interim_answers = 0  # likewise
+    is_deaf = False  # it has said too much, and waits for the end of its deadline
+
+    def begin(self) -> None:
+        """Count anew, for the next request."""
+        self.received_bytes = self.interim_answers = 0
+
+    def listen_no_more(self) -> None:
+        """Read no more of an answer without end: it costs nothing, and its sender the deadline."""
+        self.is_deaf = True
+        transport: Any = self.transport
+        if transport is not None and not transport.is_closing():
+            transport.pause_reading()
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         """Take an answer, of which at least the head has come."""
@@ -82,6 +99,9 @@ class Protocol(ResponseHandler):
             return
         status = data[0].code
         if 100 <= status <= 199 and status != 101:  # noqa: PLR2004  RFC 9110, 15.2
+            self.interim_answers += 1
+            if self.interim_answers > INTERIM_MAX:
+                self.listen_no_more()
             return
         self.exchange = None
         exchange.answer = data
@@ -102,8 +122,10 @@ class Buffered(asyncio.BufferedProtocol):
     which costs more than the cipher. What is read is taken out at once.
     """
 
-    def __init__(self, protocol: ResponseHandler, buffer: memoryview) -> None:
+    def __init__(self, protocol: Protocol, buffer: memoryview, bytes_max: int) -> None:
+        self._protocol = protocol
         self._buffer = buffer
+        self._bytes_max = bytes_max
         self._received = protocol.data_received
         self.connection_lost = protocol.connection_lost  # type: ignore[method-assign]
         self.eof_received = protocol.eof_received  # type: ignore[method-assign]
@@ -115,8 +137,16 @@ class Buffered(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take what was read."""
-        self._received(bytes(self._buffer[:nbytes]))
+        """Take what was read, in slices, so that what is too much is not parsed as a whole."""
+        protocol = self._protocol
+        protocol.received_bytes += nbytes
+        if protocol.received_bytes > self._bytes_max:
+            protocol.listen_no_more()
+        whole = bytes(self._buffer[:nbytes])
+        for start in range(0, nbytes, SLICE_BYTES):
+            if protocol.is_deaf:
+                return
+            self._received(whole[start : start + SLICE_BYTES] if nbytes > SLICE_BYTES else whole)
 
 
 class Request(ClientRequest):
@@ -143,6 +173,7 @@ class Connector(aiohttp.TCPConnector):
         *,
         idle_seconds_max: float,
         connection_seconds_max: float,
+        body_bytes_max: int,
         is_direct: bool,
         **options: Any,
     ) -> None:
@@ -159,6 +190,7 @@ class Connector(aiohttp.TCPConnector):
         self._idle_seconds_max = idle_seconds_max
         self._seconds_max = connection_seconds_max
         self._is_direct = is_direct
+        self._bytes_max = HEAD_BYTES_MAX + body_bytes_max
         self._buffer = memoryview(bytearray(READ_BYTES))
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> ResponseHandler:
@@ -168,7 +200,7 @@ class Connector(aiohttp.TCPConnector):
             # One parser reads all answers of a connection: making it costs as much as its work.
             protocol.set_response_params(read_until_eof=True, auto_decompress=False)
         if protocol.transport is not None:
-            protocol.transport.set_protocol(Buffered(protocol, self._buffer))
+            protocol.transport.set_protocol(Buffered(protocol, self._buffer, self._bytes_max))
         return protocol  # type: ignore[no-any-return]
 
     def take(self, key: ConnectionKey) -> "Protocol | None":
@@ -188,6 +220,7 @@ class Connector(aiohttp.TCPConnector):
                 and now < protocol.used_until
             ):
                 found = protocol
+                protocol.begin()
                 self._acquired.add(protocol)
             else:
                 protocol.close()
