@@ -9,7 +9,10 @@ from aetherflow_hooks.cli.session import as_json
 from aetherflow_hooks.config import load
 from aetherflow_hooks.watch import log
 
-LEGS = ("drain", "shapes", "latency", "wide", "backlog", "dead", "history", "pinned", "soak")
+LEGS = (
+    *("drain", "shapes", "latency", "wide", "backlog", "dead"),
+    *("hostile", "history", "pinned", "soak"),
+)
 
 
 @click.command()
@@ -45,8 +48,9 @@ def bench(
 
     LEGs are drain (stored events, beside a bare HTTP loop and other queues), shapes (few and many
     endpoints), latency (commit to first byte), wide (one event for 100,000 endpoints), backlog (10
-    million waiting), dead (5,000 endpoints that do not answer), history (30 days), pinned (an old
-    snapshot) and soak (10 minutes of full load). Without any, the first three: some 15 minutes.
+    million waiting), dead (5,000 endpoints that do not answer), hostile (192 that drip, flood, bomb
+    and lie), history (30 days), pinned (an old snapshot) and soak (10 minutes of full load).
+    Without any, the first three: some 15 minutes.
 
     Databases of its own are made on that Postgres and dropped; nothing else is touched.
     """
