@@ -48,7 +48,7 @@ def bench(
 
     LEGs are drain (stored events, beside a bare HTTP loop and other queues), shapes (few and many
     endpoints), latency (commit to first byte), wide (one event for 100,000 endpoints), backlog (10
-    million waiting), dead (5,000 endpoints that do not answer), hostile (192 that drip, flood, bomb
+    million waiting), dead (5,000 endpoints that do not answer), hostile (132 that drip, flood, bomb
     and lie), history (30 days), pinned (an old snapshot) and soak (10 minutes of full load).
     Without any, the first three: some 15 minutes.
 

@@ -28,7 +28,7 @@ class Plan:
     backlog_drained: int = 10_000
     dead_endpoints: int = 5_000
     dead_rows: int = 1_000_000
-    hostile_each: int = 16  # endpoints of each kind
+    hostile_each: int = 11  # endpoints of each kind; half of the twelve hold their slots
     hostile_rows: int = 200  # due for each of them
     hostile_per_second: int = 250  # events to the others
     history_days: int = 30

@@ -35,9 +35,10 @@ SCRIPTS = {
 }
 KINDS = ("good ones alone", "beside the hostile")
 SAMPLE_SECONDS = 0.25
-# Some of them answer at once; what they cost is to be that of their answers, not of their number.
-_ONE_A_SECOND = f"""
-update aetherflow.endpoints set rate_per_second = 1 where id = any($1::text[]) {OURS}
+# Half of them hold a slot until the deadline of 10 s. The others answer or break off at once, and
+# are asked as often: what is measured is their answers, not ever more of them.
+_ONE_A_DEADLINE = f"""
+update aetherflow.endpoints set rate_per_second = 0.1 where id = any($1::text[]) {OURS}
 """
 
 
@@ -69,7 +70,7 @@ async def measure(hall: Hall) -> Leg:
             url = f"http://{HOST}:{port}/{name}?do={script}"
             await add_endpoints(connection, plan.hostile_each, url, pattern=f"hostile.{name}.#")
         hostile = await endpoint_ids(connection, "hostile.")
-        await connection.execute(_ONE_A_SECOND, hostile)
+        await connection.execute(_ONE_A_DEADLINE, hostile)
         await add_waiting(connection, hostile, plan.hostile_rows)
         for round_ in range(1, plan.rounds + 1):
             for kind, scratch in scratches.items():
