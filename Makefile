@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench format clean
+.PHONY: help demo test fuzz check bench format clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ demo: $(VENV)/.ready ## the main job on the embedded Postgres: twelve events arr
 
 test: $(VENV)/.ready ## every test, on the embedded Postgres
 	$(BIN)/pytest $(ARGS)
+
+fuzz: $(VENV)/.ready ## property tests with 20,000 cases each, some minutes; ARGS="-k url" chooses
+	$(BIN)/pytest -m hypothesis --hypothesis-profile fuzz $(ARGS)
 
 check: $(VENV)/.ready ## format, lint, types and layers, without changing a file
 	$(BIN)/ruff format --check .

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import hypothesis
 import pytest
 import pytest_asyncio
 
@@ -37,6 +38,9 @@ BRISK: dict[str, dict[str, Any]] = {
     "pace": {"discover_seconds": 0.1},
     "engine": {"grace_seconds": 5.0},
 }
+
+# `make fuzz` looks for odd cases for minutes, and not for a moment.
+hypothesis.settings.register_profile("fuzz", max_examples=20_000, deadline=None)
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 _numbers = itertools.count()

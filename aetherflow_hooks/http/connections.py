@@ -21,6 +21,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from aiohttp.connector import Connection
+from aiohttp.http_parser import RawResponseMessage
 
 from aetherflow_hooks.http.exchange import BlockedError, Exchange, failed
 from aetherflow_hooks.http.names import Names
@@ -29,6 +30,7 @@ from aetherflow_hooks.rules.addresses import Closed, Egress, why_closed
 READ_BYTES = 65_536  # of a connection at once
 SLICE_BYTES = 4_096  # that go through the parser at once: some hundred of the shortest answers
 HEAD_BYTES_MAX = 524_288  # of an answer beside its body, with whatever comes before and within
+EMPTY_LINE = b"\r\n\r\n"  # with the end of the line before it: the end of a head
 INTERIM_MAX = 20  # answers that are not the final one (RFC 9110, 15.2)
 
 _NO_TRACES: list[Any] = []
@@ -78,11 +80,41 @@ class Protocol(ResponseHandler):
     used_until = 0.0  # by the monotonic clock; no request is begun after
     received_bytes = 0  # since the request was begun
     interim_answers = 0  # likewise
+    head_bytes = 0  # of the first head; 0: it is not all there
+    tail = b""  # the last bytes that came
+    final: RawResponseMessage | None = None  # the answer's head
     is_deaf = False  # it has said too much, and waits for the end of its deadline
 
     def begin(self) -> None:
         """Count anew, for the next request."""
-        self.received_bytes = self.interim_answers = 0
+        self.received_bytes = self.interim_answers = self.head_bytes = 0
+        self.tail, self.final = b"", None
+
+    def receive(self, data: bytes) -> None:
+        """Note what came, before it is parsed."""
+        seen = self.tail + data
+        if not self.head_bytes and (place := seen.find(EMPTY_LINE)) >= 0:
+            self.head_bytes = self.received_bytes - len(self.tail) + place + len(EMPTY_LINE)
+        self.received_bytes += len(data)
+        self.tail = seen[-len(EMPTY_LINE) :]
+
+    def is_at_end(self) -> bool:
+        """Tell whether nothing came behind the answer.
+
+        The start of another head would wait in the parser, which tells nobody, and become that of
+        the next request's answer. A head that is whole makes an answer of its own, in the queue.
+        """
+        if self.final is None:
+            return True
+        length = self.final.headers.get("Content-Length", "0")
+        if length == "0" or self.final.chunked:
+            return self.tail == EMPTY_LINE
+        # Where other answers came before it, it is not worth to find out.
+        return (
+            not self.interim_answers
+            and bool(self.head_bytes)
+            and self.received_bytes == self.head_bytes + int(length)
+        )
 
     def listen_no_more(self) -> None:
         """Read no more of an answer without end: it costs nothing, and its sender the deadline."""
@@ -93,15 +125,22 @@ class Protocol(ResponseHandler):
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         """Take an answer, of which at least the head has come."""
+        if self.is_deaf:
+            return  # it was parsed already, with what was too much
+        status = data[0].code
+        is_interim = 100 <= status <= 199 and status != 101  # noqa: PLR2004  RFC 9110, 15.2
+        if is_interim:
+            self.interim_answers += 1
+            if self.interim_answers > INTERIM_MAX:
+                self.listen_no_more()
+                return
+        else:
+            self.final = data[0]
         exchange = self.exchange
         if exchange is None:
             super().feed_data(data, size)
             return
-        status = data[0].code
-        if 100 <= status <= 199 and status != 101:  # noqa: PLR2004  RFC 9110, 15.2
-            self.interim_answers += 1
-            if self.interim_answers > INTERIM_MAX:
-                self.listen_no_more()
+        if is_interim:
             return
         self.exchange = None
         exchange.answer = data
@@ -139,10 +178,10 @@ class Buffered(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was read, in slices, so that what is too much is not parsed as a whole."""
         protocol = self._protocol
-        protocol.received_bytes += nbytes
+        whole = bytes(self._buffer[:nbytes])
+        protocol.receive(whole)
         if protocol.received_bytes > self._bytes_max:
             protocol.listen_no_more()
-        whole = bytes(self._buffer[:nbytes])
         for start in range(0, nbytes, SLICE_BYTES):
             if protocol.is_deaf:
                 return
@@ -234,6 +273,12 @@ class Connector(aiohttp.TCPConnector):
         protocol, connection._protocol = connection._protocol, None  # noqa: SLF001  else it ends with this object
         assert isinstance(protocol, Protocol)
         return protocol
+
+    def _release(
+        self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False
+    ) -> None:
+        is_clean = not isinstance(protocol, Protocol) or protocol.is_at_end()
+        super()._release(key, protocol, should_close=should_close or not is_clean)
 
     def give_back(self, key: ConnectionKey, protocol: "Protocol", *, is_clean: bool) -> None:
         """Take a connection back, to be used again if it can be."""

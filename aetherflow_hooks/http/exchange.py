@@ -19,6 +19,10 @@ from aetherflow_hooks.rules.urls import UrlProblem, UrlRefused
 if TYPE_CHECKING:
     from aetherflow_hooks.http.connections import Protocol
 
+SWITCHING = 101  # the lowest that ends an exchange
+STATUS_MAX = 599  # RFC 9110, 15
+TOLD_CHARACTERS_MAX = 200  # of what a parser says, which may repeat what it was given
+
 BROKEN_OFF: Outcome = NotReached("broken off: the engine was stopped")
 
 
@@ -74,10 +78,12 @@ class Exchange:
             self.end(BROKEN_OFF)
 
 
-def answered(status: int, headers: Any, start: bytes) -> Answered:
+def answered(status: int, headers: Any, start: bytes) -> Outcome:
     """Take an answer, with the start of its body."""
-    if status < 400:  # noqa: PLR2004  there it says nothing to us, and that is most of all
+    if 200 <= status < 400:  # noqa: PLR2004  there Retry-After says nothing, and that is most of all
         return Answered(status, None, start)
+    if not SWITCHING <= status <= STATUS_MAX:
+        return NotReached(f"its answer is not HTTP: there is no status {status}")
     value = headers.get("Retry-After")
     return Answered(status, retry_after_seconds(status, value, time.time()), start)
 
@@ -111,8 +117,13 @@ def _told(error: BaseException) -> str:  # noqa: PLR0911  a line for each kind
         case aiohttp.ServerDisconnectedError():
             return "it closed the connection without an answer"
         case aiohttp.ClientResponseError() | HttpProcessingError():
-            return f"its answer is not HTTP: {error.message}"
+            return f"its answer is not HTTP: {_in_a_line(error.message)}"
         case aiohttp.ClientOSError():
             return f"the connection broke: {error.strerror or error}"
         case _:
             return f"the request could not be made: {type(error).__name__}"
+
+
+def _in_a_line(text: str) -> str:
+    words = " ".join(text.split())[:TOLD_CHARACTERS_MAX]
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in words)

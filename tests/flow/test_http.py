@@ -96,6 +96,34 @@ async def test_a_connection_is_used_again_until_it_is_old(
     assert receiver.connections == 2
 
 
+async def test_an_answer_in_many_pieces_leaves_its_connection_good(client: Client) -> None:
+    requests = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while True:
+                await reader.readuntil(b"{}")
+                requests.append(writer)
+                for piece in (
+                    b"HTTP/1.1 200 OK\r",
+                    b"\nContent-Len",
+                    b"gth: 5\r\n\r",
+                    b"\nhel",
+                    b"lo",
+                ):
+                    writer.write(piece)
+                    await writer.drain()
+                    await asyncio.sleep(0.01)
+        writer.close()
+
+    server, port = await serve(answer)
+    for _ in range(3):
+        assert await post(client, f"http://127.0.0.1:{port}/") == Answered(200, None, b"hello")
+    assert len(requests) == 3
+    assert len(set(requests)) == 1
+    server.close()
+
+
 async def test_an_answer_before_the_request_is_out_costs_the_connection(client: Client) -> None:
     """What is left of the body would be the start of the next request."""
 

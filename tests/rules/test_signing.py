@@ -2,6 +2,7 @@
 
 import base64
 import json
+import random
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -440,3 +441,66 @@ def test_a_half_pair_of_keys_is_refused(secret: str) -> None:
     if len(secret) > 5:
         assert secret[5:] not in str(refused.value)
     assert check_secret(ED_VECTORS[0].secret) == ED_VECTORS[0].secret
+
+
+def fuzzed(dice: random.Random, value: str) -> str:
+    """Change a header's value as a careless or a hostile sender might."""
+    odd = [
+        "\x00",
+        "\xff",
+        "\ud800",
+        "é",
+        "\u0661",
+        " ",
+        "  ",
+        ",",
+        ".",
+        "=",
+        "v1,",
+        "v1a,",
+        "-",
+        "+",
+    ]
+    for _ in range(dice.randint(1, 4)):
+        place = dice.randint(0, len(value))
+        match dice.randint(0, 5):
+            case 0:
+                value = value[:place] + dice.choice(odd) + value[place:]
+            case 1:
+                value = value[:place]
+            case 2:
+                value = value[:place] + chr(dice.randint(0, 0x10FFFF)) + value[place + 1 :]
+            case 3:
+                value = value * dice.randint(0, 3)
+            case 4:
+                value = value[place:] + value[:place]
+            case 5:
+                value = dice.choice(["", value.upper(), value[::-1], "9" * 5000, f" {value} "])
+    return value
+
+
+@pytest.mark.parametrize("secret", [SECRET, ED_VECTORS[1].public_key, "whpk_" + "A" * 43 + "="])
+def test_a_hundred_thousand_fuzzed_headers_raise_only_what_is_documented(secret: str) -> None:
+    dice = random.Random(secret)
+    signed = ED_VECTORS[1].secret if secret.startswith("whpk_") else secret
+    good = {
+        "webhook-id": "evt_n",
+        "webhook-timestamp": str(NOW),
+        "webhook-signature": standard_signature([keys_of(signed)], "evt_n", NOW, BODY),
+    }
+    verified = 0
+    for _ in range(100_000):
+        headers = dict(good)
+        for name in dice.sample(list(good), dice.randint(1, 3)):
+            headers[name] = fuzzed(dice, headers[name])
+        if dice.random() < 0.1:
+            del headers[dice.choice(list(headers))]
+        try:
+            verify(BODY, headers, secret, now_unix_seconds=NOW)
+        except BadSignature:
+            continue
+        # Whatever got by says the same: what is signed is untouched, and so is one signature.
+        assert (headers["webhook-id"], headers["webhook-timestamp"]) == ("evt_n", str(NOW))
+        assert good["webhook-signature"] in headers["webhook-signature"].split(" ")
+        verified += 1
+    assert (verified > 0) is (secret != "whpk_" + "A" * 43 + "=")
