@@ -98,6 +98,7 @@ async def test_a_connection_is_used_again_until_it_is_old(
 
 async def test_an_answer_in_many_pieces_leaves_its_connection_good(client: Client) -> None:
     requests = []
+    ended = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError):
@@ -115,12 +116,15 @@ async def test_an_answer_in_many_pieces_leaves_its_connection_good(client: Clien
                     await writer.drain()
                     await asyncio.sleep(0.01)
         writer.close()
+        ended.set()
 
     server, port = await serve(answer)
     for _ in range(3):
         assert await post(client, f"http://127.0.0.1:{port}/") == Answered(200, None, b"hello")
     assert len(requests) == 3
     assert len(set(requests)) == 1
+    await client.close()
+    await ended.wait()
     server.close()
 
 
