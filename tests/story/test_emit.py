@@ -1,6 +1,7 @@
 """Emit: what an application may rely on from the moment it calls emit."""
 
 import asyncio
+import json
 import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -8,6 +9,8 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import orjson
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from aetherflow_hooks import emit
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
@@ -268,3 +271,40 @@ async def test_emit_makes_the_partition_that_no_engine_has_made(world: World) ->
     await world.connection.execute("update aetherflow.control set events_until = '-infinity'")
     event_id = await world.emit()
     assert await world.value("select id from aetherflow.events") == event_id
+
+
+# Any text: JSON or nearly so, whole and broken.
+texts = st.one_of(
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=10),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+    ).map(lambda value: json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()),
+    st.from_regex(
+        r'\{("[a-z\\u0-9]*": ?(-?[0-9.eE+]+|"[^"]*"|true|NaN|\{\}),?){0,3}\}?', fullmatch=True
+    ),
+)
+
+
+def test_any_text_is_sent_as_it_is_or_refused_in_so_many_words(dsn: str) -> None:
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(dsn))
+
+        @given(texts)
+        def check(data: str) -> None:
+            assume("\0" not in data)
+            emitting = connection.fetchval("select aetherflow.emit('a.b', $1::text)", data)
+            try:
+                event_id = runner.run(emitting)
+            except asyncpg.PostgresError as error:
+                assert isinstance(
+                    error, asyncpg.InvalidParameterValueError | asyncpg.ProgramLimitExceededError
+                )
+                assert str(error).startswith("aetherflow.emit: ")
+                return
+            kept = "select data from aetherflow.events where id = $1"
+            assert runner.run(connection.fetchval(kept, event_id)) == data
+            assert json.loads(data) is not None  # whatever gets by, receivers can read
+
+        check()
+        runner.run(connection.close())
