@@ -28,12 +28,17 @@ from pydantic.fields import FieldInfo
 
 from aetherflow_hooks.errors import ConfigInvalid, InputRefused
 from aetherflow_hooks.rules.addresses import LOOPBACK, Egress, Net, parse_entry, parse_net
+from aetherflow_hooks.rules.proxy import Proxy, parse_past, parse_proxy
 from aetherflow_hooks.rules.sealing import Keyring, parse_keys
 
 ENVIRONMENT_PREFIX = "AETHERFLOW_HOOKS_"
 GIVEN_TO_HOSTS = "DATABASE_URL"  # where hosting platforms put the DSN
 HIDDEN = "…"
-MAY_BE_SECRET = ("database.dsn", "secrets.")  # whatever stands there is not repeated
+MAY_BE_SECRET = (
+    "database.dsn",
+    "egress.proxy",
+    "secrets.",
+)  # whatever stands there is not repeated
 KEYS_CREDENTIAL = "aetherflow-hooks-keys"  # as systemd is to name them
 DSN_CREDENTIAL = "aetherflow-hooks-dsn"
 
@@ -240,6 +245,14 @@ class EgressSettings(Section):
     deny: tuple[Annotated[str, _reads(parse_net)], ...] = Field(
         (), description="Networks never connected to, whatever is allowed, with ports likewise."
     )
+    proxy: Annotated[str, _reads(lambda text: text and parse_proxy(text))] = Field(
+        "",
+        repr=False,
+        description='The forward proxy that POSTs go through: "http://user:password@host:3128".',
+    )
+    no_proxy: tuple[Annotated[str, _reads(parse_past)], ...] = Field(
+        (), description='What they reach without it: "example.com", ".example.com", "10.0.0.0/8".'
+    )
 
 
 class SecretsSettings(Section):
@@ -321,6 +334,10 @@ class Settings(Section):
             denied=tuple(map(parse_net, self.egress.deny)),
             names=tuple(entry for entry in entries if isinstance(entry, str)),
         )
+
+    def proxy(self) -> Proxy | None:
+        """Give the proxy that POSTs go through, if there is one."""
+        return parse_proxy(self.egress.proxy, self.egress.no_proxy) if self.egress.proxy else None
 
     def keyring(self) -> Keyring:
         """Read the keys: of `secrets`, or else of the systemd credential that bears them.
@@ -408,18 +425,25 @@ def render(settings: Settings, *, comments: bool = True) -> str:
 
 
 def shown(settings: Settings) -> Settings:
-    """Hide what nobody may read over a shoulder: the password inside the DSN, and keys."""
+    """Hide what nobody may read over a shoulder: passwords inside URLs, and keys."""
     address, mark, query = settings.database.dsn.partition("?")
-    user, at, host = address.rpartition("@")
-    scheme, slashes, user = user.rpartition("//")
-    name, colon, _ = user.partition(":")
-    if at and colon:
-        address = f"{scheme}{slashes}{name}:{HIDDEN}@{host}"
+    address = _without_password(address)
     query = re.sub(r"(?<![^&])(password=)[^&]*", rf"\1{HIDDEN}", query)
     keys = HIDDEN if settings.secrets.keys else ""
+    proxy = _without_password(settings.egress.proxy)
     return settings.with_dsn(f"{address}{mark}{query}").model_copy(
-        update={"secrets": settings.secrets.model_copy(update={"keys": keys})}
+        update={
+            "secrets": settings.secrets.model_copy(update={"keys": keys}),
+            "egress": settings.egress.model_copy(update={"proxy": proxy}),
+        }
     )
+
+
+def _without_password(url: str) -> str:
+    user, at, host = url.rpartition("@")
+    scheme, slashes, user = user.rpartition("//")
+    name, colon, _ = user.partition(":")
+    return f"{scheme}{slashes}{name}:{HIDDEN}@{host}" if at and colon else url
 
 
 def _credential(name: str, environment: Mapping[str, str]) -> Path | None:

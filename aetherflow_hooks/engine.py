@@ -38,12 +38,14 @@ from aetherflow_hooks.model import (
     Blocked,
     DeadReason,
     Delivery,
+    Ended,
     Endpoint,
     Event,
     GiveUp,
     Leased,
     NotReached,
     Outcome,
+    Prevented,
     RetryIn,
     Verdict,
 )
@@ -53,6 +55,7 @@ from aetherflow_hooks.rules.states import OUTCOME_WORDS, VERDICT_WORDS
 from aetherflow_hooks.shards import Shards
 from aetherflow_hooks.watch.log import LogEvent, log, wants_info
 
+Done = Callable[[bool | None], None]  # whether a POST was answered; None: it was not made
 TASKS = "aetherflow_hooks "  # how the names of our tasks begin
 LEASE_LOOPS = 2  # while one waits for the database, another shard is asked
 RECORD_LOOPS = 2
@@ -60,6 +63,8 @@ DEFECT_PAUSE_SECONDS = 1.0
 WAKE_OTHERS_SECONDS = 0.02  # at most one notification to other engines in this time
 FORGET_SECONDS = 5.0  # between looks for endpoints that have had no work for long
 STOP_SECONDS = 10.0  # beyond the grace, for the database to take what is left
+PREVENTED_SECONDS_MIN = 0.2
+PREVENTED_SECONDS_MAX = 10.0
 STUCK_SECONDS = 60.0  # no turn of a stage takes so long by itself: its statements have time limits
 UNHURRIED = frozenset({"sweep", "wide", "search"})  # whose turns take as long as there is work
 
@@ -83,14 +88,14 @@ class Engine:
             on_lost=self._lost,
             is_quiet=self._is_quiet,
         )
-        self._post = Post(settings.post, settings.egress_rules())
+        self._post = Post(settings.post, settings.egress_rules(), settings.proxy())
         self._pace = Pace(
             settings.pace,
             settings.lease,
             send=self._attempt,
             break_off=self._post.break_off,
             holds=self._shards.holds,
-            may_start=lambda: not self._record.is_full,
+            may_start=self._may_start,
             give_back=self._give_back,
         )
         self._lease = Lease(
@@ -142,6 +147,7 @@ class Engine:
         self._stopped = asyncio.Event()
         self._database_is_lost = False
         self._turns_began: dict[object, tuple[str, float]] = {}
+        self._prevented_until = self._prevented_seconds = 0.0
         self._returned: list[Delivery] = []  # leases to end unused
         self._returning = asyncio.Event()
         self._others: set[int] = set()  # shards of other engines that have new work
@@ -283,13 +289,17 @@ class Engine:
         self._pace.take(leased)
 
     def _attempt(
-        self, endpoint: Endpoint, delivery: Delivery, event: Event, done: Callable[[bool], None]
+        self,
+        endpoint: Endpoint,
+        delivery: Delivery,
+        event: Event,
+        done: Done,
     ) -> None:
         """Pace → post: make one POST; `done` is told in the end whether it was answered."""
         if endpoint.unsignable:
             self._pace.shut(endpoint.id)
             self._give_back([delivery])
-            done(False)
+            done(None)
             self._hold.put(endpoint)
             return
         then = partial(self._attempted, endpoint, delivery, event, done, time.monotonic())
@@ -304,11 +314,17 @@ class Engine:
         endpoint: Endpoint,
         delivery: Delivery,
         event: Event,
-        done: Callable[[bool], None],
+        done: Done,
         began: float,
-        outcome: Outcome,
+        outcome: Ended,
     ) -> None:
         """Post → record: what follows from the outcome of a POST."""
+        if isinstance(outcome, Prevented):
+            self._prevent(outcome.reason)
+            self._give_back([delivery])
+            done(None)
+            return
+        self._prevented_seconds = 0.0
         try:
             verdict = self._judged(endpoint, delivery, outcome)
             if verdict is None:
@@ -330,6 +346,21 @@ class Engine:
             self._give_back([delivery])
         finally:
             done(isinstance(outcome, Answered))
+
+    def _may_start(self) -> bool:
+        return not self._record.is_full and time.monotonic() >= self._prevented_until
+
+    def _prevent(self, reason: str) -> None:
+        """Start nothing for a while, since our own side is not able to; twice as long each time."""
+        now = time.monotonic()
+        if now < self._prevented_until:
+            return
+        self._prevented_seconds = min(
+            max(2 * self._prevented_seconds, PREVENTED_SECONDS_MIN), PREVENTED_SECONDS_MAX
+        )
+        self._prevented_until = now + self._prevented_seconds
+        log.warning(LogEvent.POST_PREVENTED, error=reason, pause_seconds=self._prevented_seconds)
+        asyncio.get_running_loop().call_later(self._prevented_seconds, self._pace.resume)
 
     def _judged(self, endpoint: Endpoint, delivery: Delivery, outcome: Outcome) -> Verdict | None:
         """Judge an outcome; None: it counts for nothing."""

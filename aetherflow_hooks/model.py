@@ -4,6 +4,7 @@ Event     something that happened; written once.
 Endpoint  a URL that wants some events, with its secret, filters, limits and retry policy.
 Delivery  one event for one endpoint, held by a lease while it is being worked on.
 Outcome   how one POST ended: Answered, TimedOut, NotReached or Blocked.
+Prevented there was none, by a fault on our own side.
 Verdict   what follows from it: Delivered, RetryIn or GiveUp.
 Attempt   one POST of a delivery with its outcome and verdict, ready to be recorded.
 Wanted    what pace has room for; Leased: what came of asking the database for it.
@@ -145,6 +146,15 @@ class Blocked(NamedTuple):
 
 
 Outcome = Answered | TimedOut | NotReached | Blocked
+
+
+class Prevented(NamedTuple):
+    """Our own side was not able to: that counts neither as an attempt nor for the endpoint."""
+
+    reason: str
+
+
+Ended = Outcome | Prevented
 
 
 class Delivered(NamedTuple):

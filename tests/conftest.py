@@ -24,6 +24,7 @@ from aetherflow_hooks.db import Database
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
 from aetherflow_hooks.dev.receiver import Receiver
 from aetherflow_hooks.manage.endpoints import NewEndpoint, add_endpoint
+from tests.authority import Authority
 
 # Safety against a crash of the machine is of no use to a test, and costs most of its time.
 FAST = {
@@ -153,6 +154,12 @@ class _database:  # noqa: N801  used as a function
 async def receiver() -> AsyncIterator[Receiver]:
     async with Receiver() as receiver:
         yield receiver
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """Who certifies receivers that speak TLS."""
+    return Authority(tmp_path)
 
 
 def settings_for(dsn: str, **sections: Mapping[str, Any]) -> Settings:

@@ -33,7 +33,7 @@ class Pace:
         settings: PaceSettings,
         lease: LeaseSettings,
         *,
-        send: Callable[[Endpoint, Delivery, Event, Callable[[bool], None]], None],
+        send: Callable[[Endpoint, Delivery, Event, Callable[[bool | None], None]], None],
         break_off: Callable[[], None],
         holds: Callable[[int, float], bool],
         may_start: Callable[[], bool],
@@ -350,7 +350,7 @@ class Pace:
             return False
         return True
 
-    def _ended(self, lane: Lane, started_at: float, answered: bool) -> None:
+    def _ended(self, lane: Lane, started_at: float, answered: bool | None) -> None:
         """Note the end of a POST; what it makes room for starts with what others do."""
         now = time.monotonic()
         lane.learn(started_at, now, answered=answered)

@@ -12,8 +12,9 @@ from weakref import WeakKeyDictionary
 
 from aetherflow_hooks.config import PostSettings
 from aetherflow_hooks.http import Client
-from aetherflow_hooks.model import Delivery, Endpoint, Event, NotReached, Outcome, Secret
+from aetherflow_hooks.model import Delivery, Ended, Endpoint, Event, NotReached, Secret
 from aetherflow_hooks.rules.addresses import Egress
+from aetherflow_hooks.rules.proxy import Proxy
 from aetherflow_hooks.rules.signing import Keys, aetherflow_signature, keys_of, standard_signature
 
 USER_AGENT = f"AetherFlow-Hooks/{version('aetherflow-hooks')}"
@@ -22,9 +23,9 @@ USER_AGENT = f"AetherFlow-Hooks/{version('aetherflow-hooks')}"
 class Post:
     """Signs and sends; `open` before use, `close` after."""
 
-    def __init__(self, settings: PostSettings, egress: Egress) -> None:
-        """Go where `egress` lets it."""
-        self._client = Client(settings, egress, user_agent=USER_AGENT)
+    def __init__(self, settings: PostSettings, egress: Egress, proxy: Proxy | None) -> None:
+        """Go where `egress` lets it, by the `proxy` if there is one."""
+        self._client = Client(settings, egress, user_agent=USER_AGENT, proxy=proxy)
         self.open = self._client.open
         self.close = self._client.close
         self.break_off = self._client.break_off
@@ -36,7 +37,7 @@ class Post:
         endpoint: Endpoint,
         delivery: Delivery,
         event: Event,
-        done: Callable[[Outcome], None],
+        done: Callable[[Ended], None],
     ) -> None:
         """Make one attempt of a delivery, and call `done` when it has ended."""
         now = time.monotonic()

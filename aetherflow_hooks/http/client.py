@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import aiohttp
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.http_parser import RawResponseMessage
+from multidict import CIMultiDict
 from yarl import URL
 
 from aetherflow_hooks.config import PostSettings
@@ -24,8 +25,9 @@ from aetherflow_hooks.http.connections import (
     parts_are_there,
 )
 from aetherflow_hooks.http.exchange import BROKEN_OFF, Exchange, answered, failed
-from aetherflow_hooks.model import Outcome
+from aetherflow_hooks.model import Ended, Outcome
 from aetherflow_hooks.rules.addresses import Egress, Net
+from aetherflow_hooks.rules.proxy import Proxy
 from aetherflow_hooks.rules.urls import parse_url
 
 TARGETS_REMEMBERED = 10_000  # URLs whose first lines stay written
@@ -41,15 +43,24 @@ class Target(NamedTuple):
     request: Request  # what the connector knows a connection by
     key: ConnectionKey
     start: str  # the request line and the headers that are always the same
+    is_by_proxy: bool
 
 
 class Client:
     """The HTTP client of the engine; `open` before use, `close` after."""
 
-    def __init__(self, settings: PostSettings, egress: Egress, *, user_agent: str) -> None:
-        """Go where `egress` lets it."""
+    def __init__(
+        self,
+        settings: PostSettings,
+        egress: Egress,
+        *,
+        user_agent: str,
+        proxy: Proxy | None = None,
+    ) -> None:
+        """Go where `egress` lets it, by a `proxy` where there is one."""
         self._settings = settings
         self._egress = egress
+        self._proxy = proxy
         self._fixed = {
             "Content-Type": "application/json",
             "User-Agent": user_agent,
@@ -68,6 +79,7 @@ class Client:
         self._loop = asyncio.get_running_loop()
         self._connector = Connector(
             self._egress,
+            self._proxy,
             idle_seconds_max=self._settings.keep_alive_seconds,
             connection_seconds_max=self._settings.connection_seconds_max,
             body_bytes_max=self._settings.response_read_bytes,
@@ -98,7 +110,7 @@ class Client:
         *,
         tenant: str,
         timeout_seconds: float,
-        done: Callable[[Outcome], None],
+        done: Callable[[Ended], None],
     ) -> None:
         """Make one request and read its answer, all within `timeout_seconds`; then call `done`.
 
@@ -149,13 +161,15 @@ class Client:
             exchange.break_off()
 
     def _make_target(self, url: str, tenant: str) -> Target:
+        parsed, proxy = self._way(url)
         with connecting_for(tenant):
             request = Request(
                 "POST",
-                self._url(url),
-                headers=self._fixed,
+                parsed,
+                headers={**self._fixed, **_spoken_to(proxy, parsed)},
                 loop=self._loop,
                 session=self._session,
+                **_by(proxy),
             )
             key = request.connection_key
         lines = [
@@ -164,16 +178,22 @@ class Client:
             # of a body that is not there yet; and that we take anything, which is said by silence
             if name not in ("Content-Length", "Accept")
         ]
-        start = f"POST {request.url.raw_path_qs} HTTP/1.1\r\n{''.join(lines)}"
-        return Target(tenant, request, key, start)
+        is_plain_by_proxy = proxy is not None and not request.is_ssl()
+        place = str(parsed) if is_plain_by_proxy else parsed.raw_path_qs  # RFC 9112, 3.2.2
+        start = f"POST {place} HTTP/1.1\r\n{''.join(lines)}"
+        return Target(tenant, request, key, start, proxy is not None)
 
-    def _url(self, url: str) -> URL:
-        """Read a URL by our rules, so that the client has nothing left to interpret.
+    def _way(self, url: str) -> tuple[URL, Proxy | None]:
+        """Read a URL by our rules, and say whether it is reached by the proxy.
 
-        They were asked when it was registered, but the settings may have changed since, or another
-        hand have written the row.
+        The rules were asked when it was registered, but the settings may have changed since, or
+        another hand have written the row; and the client has nothing left to interpret.
         """
-        return URL(str(parse_url(url, self._egress)), encoded=True)
+        parsed = parse_url(url, self._egress)
+        proxy = self._proxy
+        if proxy is not None and not proxy.serves(parsed.host, parsed.port):
+            proxy = None
+        return URL(str(parsed), encoded=True), proxy
 
     def _has_ended(self, exchange: Exchange) -> None:
         """Settle an exchange soon, with all others that end in the same moment.
@@ -218,7 +238,7 @@ class Client:
             protocol.abort()
         self._connector.give_back(key, protocol, is_clean=is_clean)
 
-    def _answered(self, exchange: Exchange) -> Outcome | None:
+    def _answered(self, exchange: Exchange) -> Ended | None:
         """Read an answer that is there as a whole, as most are; else read on in a task."""
         assert exchange.answer is not None
         message, content = exchange.answer
@@ -234,7 +254,7 @@ class Client:
         except Exception as error:  # noqa: BLE001  whatever an answer holds, it is an outcome
             return failed(error, exchange.timeout_seconds)
 
-    def _run(self, exchange: Exchange, steps: Coroutine[Any, Any, Outcome | None]) -> None:
+    def _run(self, exchange: Exchange, steps: Coroutine[Any, Any, Ended | None]) -> None:
         """Go on in a task; its outcome is that of the exchange, if it gives one."""
         exchange.task = self._loop.create_task(steps)
         exchange.task.add_done_callback(functools.partial(_has_run, exchange))
@@ -255,7 +275,7 @@ class Client:
         return answered(message.code, message.headers, start)
 
     async def _connect(self, target: Target, ends_at: float) -> Protocol:
-        with connecting_for(target.tenant):
+        with connecting_for(target.tenant, is_by_proxy=target.is_by_proxy):
             async with asyncio.timeout_at(ends_at):
                 return await self._connector.make(target.request)
 
@@ -280,12 +300,15 @@ class Client:
     async def _by_session(
         self, exchange: Exchange, url: str, tenant: str, headers: str, body: bytes
     ) -> Outcome:
-        with connecting_for(tenant):
+        parsed, proxy = self._way(url)
+        with connecting_for(tenant, is_by_proxy=proxy is not None):
             async with self._session.post(
-                self._url(url),
+                parsed,
                 data=body,
+                **_by(proxy),
                 headers={
                     **self._fixed,
+                    **_spoken_to(proxy, parsed),
                     **dict(line.split(": ", 1) for line in headers.split("\r\n") if line),
                 },
                 allow_redirects=False,
@@ -315,7 +338,22 @@ class Client:
         return start, True
 
 
-def _has_run(exchange: Exchange, task: asyncio.Task[Outcome | None]) -> None:
+def _by(proxy: Proxy | None) -> dict[str, Any]:
+    """Say to aiohttp by which proxy a request goes."""
+    if proxy is None:
+        return {}
+    headers = {"Proxy-Authorization": proxy.authorization} if proxy.authorization else None
+    return {"proxy": URL(proxy.url), "proxy_headers": CIMultiDict(headers) if headers else None}
+
+
+def _spoken_to(proxy: Proxy | None, url: URL) -> dict[str, str]:
+    """Give the headers for a proxy that reads the request itself, and makes no tunnel."""
+    if proxy is None or not proxy.authorization or url.scheme == "https":
+        return {}
+    return {"Proxy-Authorization": proxy.authorization}
+
+
+def _has_run(exchange: Exchange, task: asyncio.Task[Ended | None]) -> None:
     if exchange.task is task:  # else its answer is there, and is being read
         exchange.task = None
     if task.cancelled():

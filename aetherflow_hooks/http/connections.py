@@ -23,9 +23,10 @@ from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.http_parser import RawResponseMessage
 
-from aetherflow_hooks.http.exchange import BlockedError, Exchange, failed
+from aetherflow_hooks.http.exchange import BlockedError, Exchange, PreventedError, failed
 from aetherflow_hooks.http.names import Names
 from aetherflow_hooks.rules.addresses import Closed, Egress, why_closed
+from aetherflow_hooks.rules.proxy import Proxy
 
 READ_BYTES = 65_536  # of a connection at once
 SLICE_BYTES = 4_096  # that go through the parser at once: some hundred of the shortest answers
@@ -46,6 +47,7 @@ class _Connecting:
     """
 
     tenant: str
+    is_by_proxy: bool
     tried: set[str] = field(default_factory=set)
     refused: list[Closed] = field(default_factory=list)
 
@@ -54,16 +56,22 @@ _connecting: ContextVar[_Connecting] = ContextVar("_connecting")
 
 
 @contextmanager
-def connecting_for(tenant: str) -> Iterator[None]:
-    """Make connections for a tenant.
+def connecting_for(tenant: str, *, is_by_proxy: bool = False) -> Iterator[None]:
+    """Make connections for a tenant; all of them to the proxy, where it is by that.
 
     Raises:
         BlockedError: every address was refused.
+        PreventedError: the proxy cannot be reached.
     """
-    connecting = _Connecting(tenant)
+    connecting = _Connecting(tenant, is_by_proxy)
     _connecting.set(connecting)
     try:
         yield
+    except (aiohttp.ClientProxyConnectionError, aiohttp.ClientConnectorDNSError) as error:
+        if not is_by_proxy:  # which resolves the names of endpoints itself
+            raise
+        why = error.os_error.strerror or error.os_error
+        raise PreventedError(f"the proxy cannot be reached: {why}") from error
     except OSError as error:
         if connecting.refused and not connecting.tried and not isinstance(error, TimeoutError):
             raise BlockedError(connecting.refused[0]) from error
@@ -209,6 +217,7 @@ class Connector(aiohttp.TCPConnector):
     def __init__(
         self,
         egress: Egress,
+        proxy: Proxy | None,
         *,
         idle_seconds_max: float,
         connection_seconds_max: float,
@@ -216,7 +225,10 @@ class Connector(aiohttp.TCPConnector):
         is_direct: bool,
         **options: Any,
     ) -> None:
-        self.names = Names(is_local=egress.knows, tenant=lambda: _connecting.get().tenant)
+        self.names = Names(
+            is_local=lambda name: egress.knows(name) or (proxy is not None and name == proxy.host),
+            tenant=lambda: "" if _connecting.get().is_by_proxy else _connecting.get().tenant,
+        )
         super().__init__(
             keepalive_timeout=idle_seconds_max,
             socket_factory=self._socket,
@@ -225,6 +237,7 @@ class Connector(aiohttp.TCPConnector):
             **options,
         )
         self._egress = egress
+        self._proxy = proxy
         self._factory: Any = functools.partial(Protocol, loop=self._loop)
         self._idle_seconds_max = idle_seconds_max
         self._seconds_max = connection_seconds_max
@@ -294,6 +307,8 @@ class Connector(aiohttp.TCPConnector):
         family, kind, protocol, _, address = address_info
         connecting = _connecting.get()
         closed = why_closed(address[0], address[1], self._egress)
+        if connecting.is_by_proxy and self._proxy and address[1] == self._proxy.port:
+            closed = None  # the only name that is resolved then is the proxy's
         if closed is not None:
             connecting.refused.append(closed)
             raise BlockedError(closed)

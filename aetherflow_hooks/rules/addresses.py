@@ -179,9 +179,8 @@ def why_closed(host: str, port: int, egress: Egress) -> Closed | None:
 
     `host` is what a socket is about to connect to: digits, never a name.
     """
-    try:
-        address = ip_address(host)
-    except ValueError:
+    address = is_address(host)
+    if address is None:
         return _closed(f"{host!r} is not a numeric address")
     if isinstance(address, IPv6Address) and address.scope_id is not None:
         return _closed(f"{address} is bound to one link")
@@ -192,6 +191,14 @@ def why_closed(host: str, port: int, egress: Egress) -> Closed | None:
     if not is_public(address):
         return _closed(f"{address} is not a public address")
     return _closed(f"port {port} belongs to another service") if is_closed_port(port) else None
+
+
+def is_address(text: str) -> IPv4Address | IPv6Address | None:
+    """Read a numeric address; None: it is none."""
+    try:
+        return ip_address(text)
+    except ValueError:
+        return None
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:

@@ -178,11 +178,14 @@ class Lane:
         """
         return ahead(limit, self.average_seconds) if self.is_quick else 0
 
-    def learn(self, began: float, now: float, *, answered: bool) -> None:
+    def learn(self, began: float, now: float, *, answered: bool | None) -> None:
         """Learn from a POST: as in TCP, an answer adds one to the window, silence halves it.
 
         An endpoint that is silent time and again is left alone for a while, and then for longer.
+        What was not sent, and so is neither answered nor not, tells nothing.
         """
+        if answered is None:
+            return
         self.average_seconds += SMOOTHING * (now - began - self.average_seconds)
         if answered:
             self.standing = Standing.PROVEN

@@ -31,6 +31,7 @@ class LogEvent(StrEnum):
     LEASE_TAKEN = "lease.taken"  # debug: deliveries taken
     LEASE_RETURNED = "lease.returned"  # debug: deliveries given back unsent
     POST_DONE = "post.done"  # info: one per attempt
+    POST_PREVENTED = "post.prevented"  # warning: our own side cannot send, and pauses
     RECORD_LATE = "record.late"  # warning: results whose lease was lost changed nothing
     ENDPOINT_DISABLED = "endpoint.disabled"  # warning: an answer disabled an endpoint
     ENDPOINT_UNSIGNABLE = "endpoint.unsignable"  # error: its secret cannot be read: it is held

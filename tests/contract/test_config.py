@@ -440,3 +440,14 @@ def test_problems_of_secrets_do_not_repeat_them() -> None:
             load(environment={}, given={"secrets": {"keys": given, "keys_file": ["CANARY"]}})
         assert "CANARY" not in str(invalid.value)
         assert "secrets.keys = …" in str(invalid.value)
+
+
+def test_the_password_of_a_proxy_is_not_shown() -> None:
+    proxy = "http://hooks:CANARY@127.0.0.1:3128"
+    settings = load(environment={}, given={"egress": {"proxy": proxy}})
+    assert "http://hooks:…@127.0.0.1:3128" in render(shown(settings))
+    assert "CANARY" not in render(shown(settings)) + repr(settings)
+    for bad in ("ftp://hooks:CANARY@a:1", "http://hooks:CANARY@a:x", "CANARY", "http://a/CANARY"):
+        with pytest.raises(ConfigInvalid, match="a proxy is written as") as invalid:
+            load(environment={}, given={"egress": {"proxy": bad}})
+        assert "CANARY" not in str(invalid.value)

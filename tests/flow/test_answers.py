@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from aetherflow_hooks.config import PostSettings
 from aetherflow_hooks.http import Client
-from aetherflow_hooks.model import Answered, NotReached, Outcome, TimedOut
+from aetherflow_hooks.model import Answered, Ended, NotReached, TimedOut
 from aetherflow_hooks.rules.addresses import LOOPBACK, Egress, Net
 
 LOCAL = Egress(https_only=False, allowed=tuple(map(Net, LOOPBACK)))
@@ -74,18 +74,18 @@ class Raw:
             writer.close()
 
 
-async def outcomes(answer: bytes, *, closes: bool, direct: bool) -> list[list[Outcome]]:
+async def outcomes(answer: bytes, *, closes: bool, direct: bool) -> list[list[Ended]]:
     """Make two requests; give what was told of each, or of none where the machine was too busy."""
     raw = Raw(answer, closes=closes)
     server = await asyncio.start_server(raw.take, "127.0.0.1", 0)
     client = Client(PostSettings(direct=direct), LOCAL, user_agent="Tests/1")
     await client.open()
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
-    told: list[list[Outcome]] = [[], []]
+    told: list[list[Ended]] = [[], []]
     for one, seconds in zip(told, (0.05, 5.0), strict=True):
         done = asyncio.Event()
 
-        def end(outcome: Outcome, one: list[Outcome] = one, done: asyncio.Event = done) -> None:
+        def end(outcome: Ended, one: list[Ended] = one, done: asyncio.Event = done) -> None:
             one.append(outcome)
             done.set()
 

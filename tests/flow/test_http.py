@@ -16,7 +16,7 @@ from aiohttp.client_proto import ResponseHandler
 from aetherflow_hooks.config import PostSettings
 from aetherflow_hooks.dev.receiver import Receiver
 from aetherflow_hooks.http import BROKEN_OFF, Client, parts_are_there
-from aetherflow_hooks.model import Answered, NotReached, Outcome, TimedOut
+from aetherflow_hooks.model import Answered, Ended, NotReached, TimedOut
 from aetherflow_hooks.rules.addresses import LOOPBACK, Egress, Net
 
 pytestmark = pytest.mark.usefixtures("each_loop")
@@ -37,8 +37,8 @@ async def client() -> AsyncIterator[Client]:
     await client.close()
 
 
-async def post(client: Client, url: str, body: bytes = b"{}", seconds: float = 5.0) -> Outcome:
-    outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+async def post(client: Client, url: str, body: bytes = b"{}", seconds: float = 5.0) -> Ended:
+    outcome: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
     client.post(
         url, "X-One: 1\r\n", body, tenant="", timeout_seconds=seconds, done=outcome.set_result
     )
@@ -224,7 +224,7 @@ async def test_one_end_that_is_not_taken_does_not_keep_others_from_theirs(
     told: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
 
-    def refuse(_: Outcome) -> None:
+    def refuse(_: Ended) -> None:
         raise ValueError("a defect")
 
     for number in range(5):
@@ -269,7 +269,7 @@ async def test_a_connection_that_cannot_be_given_back_keeps_no_outcome_back(
 
 
 async def test_an_end_that_comes_twice_is_told_once(client: Client, receiver: Receiver) -> None:
-    told: list[Outcome] = []
+    told: list[Ended] = []
     client.post(
         receiver.url("/a", "hang"), "", b"{}", tenant="", timeout_seconds=5.0, done=told.append
     )

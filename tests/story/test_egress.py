@@ -1,5 +1,6 @@
 """Egress: the address that is about to be connected decides, whatever a URL or name says."""
 
+import errno
 import logging
 import socket
 from collections.abc import Callable
@@ -175,3 +176,27 @@ async def test_an_allowed_network_is_let_through(world: World) -> None:
         await world.emit()
         await world.settled()
     assert len(world.receiver.received) == 1
+
+
+async def test_b_05_what_this_machine_lacks_is_not_charged_to_the_endpoint(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    make, lacking = Connector._socket, 3
+
+    def one_day(self: Connector, address_info: Any) -> socket.socket:
+        nonlocal lacking
+        if lacking:
+            lacking -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return make(self, address_info)
+
+    monkeypatch.setattr(Connector, "_socket", one_day)
+    await world.endpoint(retry_schedule_seconds=[])
+    with caplog.at_level(logging.WARNING):
+        async with world.engine():
+            await world.emit()
+            await world.settled()
+    (request,) = world.receiver.received
+    assert request.headers["x-aetherflow-attempt"] == "1"
+    assert await world.value("select count(*) from aetherflow.attempts") == 1
+    assert caplog.text.count("post.prevented") == 3
