@@ -63,6 +63,7 @@ class Endpoint:
     timeout_seconds: float
     retry_schedule_seconds: tuple[float, ...]
     headers: str = field(default="", repr=False)  # lines of its own, each with its CRLF
+    certificate: str = field(default="", repr=False)  # a PEM that we show to it, with its key
     unsignable: str = ""  # why nothing can be sent: a secret or a header cannot be read
     has_answered: bool | None = None  # its last attempt, when this was read; None: there was none
 

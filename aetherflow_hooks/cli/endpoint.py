@@ -58,6 +58,11 @@ def endpoint() -> None:
     multiple=True,
     help="A header of its own: 'X-Team=payments', or 'Authorization=@FILE' to read its value.",
 )
+@click.option(
+    "--certificate",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A PEM file: a certificate that we show to it (mutual TLS), with its private key.",
+)
 @click.option("--retries", help="The pause before each retry in seconds: 10,60,600. '' for none.")
 @as_json
 @connected
@@ -70,6 +75,7 @@ def add(
     retries: str | None,
     secret: str | None,
     header: Sequence[str],
+    certificate: Path | None,
     **given: Any,
 ) -> None:
     """Register URL; print its id and, this once, its secret.
@@ -84,6 +90,7 @@ def add(
         timeout_seconds=timeout,
         retry_schedule_seconds=_pauses(retries),
         headers=_headers(header),
+        certificate=None if certificate is None else _from_file("the certificate", certificate),
         **given,
     )
 
@@ -180,6 +187,22 @@ def rotate_secret(
         _print_secret(rotated["secret"], rotated["public_key"])
 
 
+@endpoint.command("set-certificate")
+@click.argument("endpoint_id", metavar="ID")
+@click.argument(
+    "pem_file", metavar="[FILE]", required=False, type=click.Path(path_type=Path, dir_okay=False)
+)
+@connected
+def set_certificate(settings: Settings, endpoint_id: str, pem_file: Path | None) -> None:
+    """Show an endpoint the certificate of a PEM FILE from now on; without one, none."""
+    pem = None if pem_file is None else _from_file("the certificate", pem_file)
+    with_database(
+        settings,
+        lambda db, _: endpoints.set_certificate(db, endpoint_id, pem, keyring=settings.keyring()),
+    )
+    click.echo(f"{endpoint_id} is shown {'no certificate' if pem is None else 'its certificate'}")
+
+
 @endpoint.command("promote-secret")
 @click.argument("endpoint_id", metavar="ID")
 @overlap
@@ -230,15 +253,17 @@ def _headers(given: Sequence[str]) -> dict[str, str]:
         name, separator, value = text.partition("=")
         if not separator or name in headers:  # the text is not told: it may be a secret
             raise InputRefused("a --header is not NAME=VALUE or NAME=@FILE, each name once")
-        headers[name] = _from_file(name, value[1:]) if value.startswith("@") else value
+        if value.startswith("@"):
+            value = _from_file(f"the value of {name!a}", Path(value[1:])).rstrip("\r\n")
+        headers[name] = value
     return headers
 
 
-def _from_file(name: str, file: str) -> str:
+def _from_file(what: str, file: Path) -> str:
     try:
-        return Path(file).read_text("utf-8").rstrip("\r\n")
+        return file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputRefused(f"the value of {name!a} cannot be read from {file!r}: {error}") from None
+        raise InputRefused(f"{what} cannot be read from {str(file)!r}: {error}") from None
 
 
 def _own(secret: str | None) -> str | None:

@@ -23,7 +23,7 @@ from aetherflow_hooks.db import Database, Row
 from aetherflow_hooks.errors import DatabaseUnavailable, InputRefused, SecretUnreadable
 from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Offer, Secret, Wanted
 from aetherflow_hooks.rules.headers import header_lines
-from aetherflow_hooks.rules.sealing import Keyring, owner_of
+from aetherflow_hooks.rules.sealing import CERTIFICATE, Keyring, owner_of
 from aetherflow_hooks.watch.log import LogEvent, log
 
 DOUBTFUL_ROWS_MAX = 1_000  # of an endpoint's first rows: more than are mostly on lease at once
@@ -300,7 +300,7 @@ class Lease:
 
     def _endpoint(self, row: Row, asked_at: float) -> Endpoint:
         settings = self._settings
-        secrets, headers, unsignable = self._opened(row, asked_at)
+        secrets, headers, certificate, unsignable = self._opened(row, asked_at)
         schedule = row["retry_schedule_seconds"]
         return Endpoint(
             id=row["id"],
@@ -310,6 +310,7 @@ class Lease:
             url=row["url"],
             secrets=secrets,
             headers=headers,
+            certificate=certificate,
             unsignable=unsignable,
             rate_per_second=row["rate_per_second"],
             burst=row["burst"],
@@ -321,8 +322,8 @@ class Lease:
             has_answered=row["has_answered"],
         )
 
-    def _opened(self, row: Row, asked_at: float) -> tuple[tuple[Secret, ...], str, str]:
-        """Open an endpoint's secrets and headers; none is used where one cannot be, and why."""
+    def _opened(self, row: Row, asked_at: float) -> tuple[tuple[Secret, ...], str, str, str]:
+        """Open an endpoint's secrets; none is used where one cannot be, and the last tells why."""
         keyring = self._keyring()
         stored = zip(row["secrets"] or (), row["secrets_end_in_seconds"] or (), strict=True)
         named = zip(row["header_names"] or (), row["header_values"] or (), strict=True)
@@ -337,9 +338,14 @@ class Lease:
             headers = {
                 name: keyring.open(value, owner_of(row["id"], header=name)) for name, value in named
             }
-            return secrets, header_lines(headers), "" if secrets else "it has no secret in force"
+            certificate = ""
+            if row["certificate"] is not None:
+                owner = owner_of(row["id"], header=CERTIFICATE)
+                certificate = keyring.open(row["certificate"], owner)
+            why = "" if secrets else "it has no secret in force"
+            return secrets, header_lines(headers), certificate, why
         except (SecretUnreadable, InputRefused) as error:
-            return (), "", str(error)
+            return (), "", "", str(error)
 
 
 class _Events:

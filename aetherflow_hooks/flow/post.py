@@ -67,6 +67,7 @@ class Post:
             headers,
             body,
             tenant=endpoint.tenant,
+            certificate=endpoint.certificate,
             timeout_seconds=endpoint.timeout_seconds,
             done=done,
         )

@@ -31,6 +31,7 @@ from aetherflow_hooks.rules.proxy import Proxy
 from aetherflow_hooks.rules.urls import parse_url
 
 TARGETS_REMEMBERED = 10_000  # URLs whose first lines stay written
+CERTIFICATES_REMEMBERED = 1_000  # of ours, each beside the authorities that are trusted
 DEADLINE_TICK_SECONDS = 0.05  # how late the end of a deadline may be noticed
 JOINED_BYTES_MAX = 65_536  # a body up to this goes out in one write with its head
 SENT_TOGETHER_MAX = 8  # a receiver begins with these while the next are made
@@ -71,6 +72,7 @@ class Client:
         self._ended: list[Exchange] = []  # their outcomes are told together
         self._is_ticking = False
         self._target = functools.lru_cache(TARGETS_REMEMBERED)(self._make_target)
+        self._tls = functools.lru_cache(CERTIFICATES_REMEMBERED)(make_tls)
         self._is_direct = settings.direct and parts_are_there()
 
     async def open(self, denied: Iterable[Net] = ()) -> None:
@@ -85,7 +87,7 @@ class Client:
             body_bytes_max=self._settings.response_read_bytes,
             is_direct=self._is_direct,
             limit=0,  # pace counts
-            ssl=make_tls(),
+            ssl=self._tls(""),
         )
         self._session = aiohttp.ClientSession(
             connector=self._connector,
@@ -111,22 +113,24 @@ class Client:
         tenant: str,
         timeout_seconds: float,
         done: Callable[[Ended], None],
+        certificate: str = "",
     ) -> None:
         """Make one request and read its answer, all within `timeout_seconds`; then call `done`.
 
         `headers` are lines, each with its CRLF, that come after those which are always the same.
-        The receiver's faults are outcomes, never exceptions. A redirect is an answer, no cookie is
-        kept, no proxy of the environment used, and no connection shared between tenants.
+        A server that asks who calls is shown the `certificate`, a PEM with its key. The receiver's
+        faults are outcomes, never exceptions. A redirect is an answer, no cookie is kept, no proxy
+        of the environment used, and no connection shared between tenants.
         """
         exchange = Exchange(
             done, timeout_seconds, self._loop.time() + timeout_seconds, self._has_ended
         )
         self._watch(exchange)
         if not self._is_direct:
-            self._run(exchange, self._by_session(exchange, url, tenant, headers, body))
+            self._run(exchange, self._by_session(exchange, url, tenant, headers, body, certificate))
             return
         try:
-            target = self._target(url, tenant)
+            target = self._target(url, tenant, certificate)
             head = f"{target.start}{headers}Content-Length: {len(body)}\r\n\r\n".encode()
         except Exception as error:  # noqa: BLE001  whatever a URL holds, it is an outcome
             exchange.end(failed(error, timeout_seconds))
@@ -160,7 +164,7 @@ class Client:
         for exchange in self._under_way:
             exchange.break_off()
 
-    def _make_target(self, url: str, tenant: str) -> Target:
+    def _make_target(self, url: str, tenant: str, certificate: str) -> Target:
         parsed, proxy = self._way(url)
         with connecting_for(tenant):
             request = Request(
@@ -169,6 +173,7 @@ class Client:
                 headers={**self._fixed, **_spoken_to(proxy, parsed)},
                 loop=self._loop,
                 session=self._session,
+                ssl=self._tls(certificate),
                 **_by(proxy),
             )
             key = request.connection_key
@@ -298,13 +303,20 @@ class Client:
             self._loop.call_later(DEADLINE_TICK_SECONDS, self._look)
 
     async def _by_session(
-        self, exchange: Exchange, url: str, tenant: str, headers: str, body: bytes
+        self,
+        exchange: Exchange,
+        url: str,
+        tenant: str,
+        headers: str,
+        body: bytes,
+        certificate: str,
     ) -> Outcome:
         parsed, proxy = self._way(url)
         with connecting_for(tenant, is_by_proxy=proxy is not None):
             async with self._session.post(
                 parsed,
                 data=body,
+                ssl=self._tls(certificate),
                 **_by(proxy),
                 headers={
                     **self._fixed,

@@ -10,6 +10,7 @@ import functools
 import os
 import socket
 import ssl
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -338,9 +339,18 @@ def parts_are_there() -> bool:
     )
 
 
-def make_tls() -> ssl.SSLContext:
-    """Make the context by hand: `create_default_context` would honour SSLKEYLOGFILE."""
+def make_tls(certificate: str) -> ssl.SSLContext:
+    """Make a context that shows a `certificate`, a PEM with its key, where there is one.
+
+    By hand: `create_default_context` would honour SSLKEYLOGFILE.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_default_certs()
+    if certificate:
+        # Python reads it from a file only; this one has no name, or none for longer than that.
+        with tempfile.NamedTemporaryFile("w", encoding="ascii") as file:
+            file.write(certificate)
+            file.flush()
+            context.load_cert_chain(file.name)
     return context

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from aetherflow_hooks.config import Settings
@@ -10,8 +11,9 @@ from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import InputRefused, NotFound
 from aetherflow_hooks.manage.keys import seal
 from aetherflow_hooks.model import EndpointState
+from aetherflow_hooks.rules.certificates import read_certificate
 from aetherflow_hooks.rules.headers import check_headers
-from aetherflow_hooks.rules.sealing import Keyring
+from aetherflow_hooks.rules.sealing import CERTIFICATE, Keyring
 from aetherflow_hooks.rules.signing import NEW_KEY_BYTES, check_secret, new_secret, public_key_of
 from aetherflow_hooks.rules.topics import is_pattern
 from aetherflow_hooks.rules.urls import parse_url
@@ -38,6 +40,7 @@ class NewEndpoint:
     secret: str | None = field(default=None, repr=False)
     ed25519: bool = False  # sign with a new pair of keys, in place of a shared secret
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    certificate: str | None = field(default=None, repr=False)  # a PEM that we show, with its key
     rate_per_second: float | None = None
     burst: int = 1
     max_in_flight: int | None = None
@@ -78,6 +81,7 @@ async def add_endpoint(
         list(new.headers),
         [seal(keyring, value, endpoint_id, header=name) for name, value in new.headers.items()],
         public_key_of(secret),
+        *_certified(new.certificate, endpoint_id, keyring),
     )
     told = None if new.ed25519 else secret
     return {**await show_endpoint(database, endpoint_id), "secret": told}
@@ -167,6 +171,21 @@ async def rotate_secret(
     return told | {"public_key": public_key_of(new)}
 
 
+async def set_certificate(
+    database: Database, endpoint_id: str, pem: str | None, *, keyring: Keyring
+) -> None:
+    """Show an endpoint this certificate, a PEM with its private key, from now on; None: no more.
+
+    Raises:
+        NotFound: there is no such endpoint.
+        InputRefused: it is not a certificate with its key, or it has expired.
+    """
+    certified = _certified(pem, endpoint_id, keyring)
+    if await database.value("set_certificate", endpoint_id, *certified) is None:
+        raise NotFound("endpoint", endpoint_id)
+    await database.value("wake", endpoint_id)
+
+
 async def promote_secret(
     database: Database, endpoint_id: str, *, overlap_seconds: float = OVERLAP_SECONDS_DEFAULT
 ) -> None:
@@ -180,6 +199,18 @@ async def promote_secret(
     if not await database.value("promote_secret", endpoint_id, overlap_seconds):
         raise NotFound("endpoint", endpoint_id)
     await database.value("wake", endpoint_id)
+
+
+def _certified(
+    pem: str | None, endpoint_id: str, keyring: Keyring
+) -> tuple[str | None, str | None, datetime | None]:
+    """Give a certificate as it is stored, with what is shown of it."""
+    if pem is None:
+        return None, None, None
+    certificate = read_certificate(pem)
+    if certificate.expires_at <= datetime.now(UTC):
+        raise InputRefused(f"the certificate has expired, at {certificate.expires_at}")
+    return seal(keyring, pem, endpoint_id, header=CERTIFICATE), *certificate
 
 
 def _secret(own: str | None, *, ed25519: bool) -> str:

@@ -105,8 +105,11 @@ def write_key(key_id: str, key: bytes) -> str:
     return f"{key_id} {base64.b64encode(key).decode()}"
 
 
+CERTIFICATE = ":certificate"  # stands in a header's place, and is no name of one
+
+
 def owner_of(endpoint_id: str, *, header: str | None = None) -> str:
-    """Name what a secret belongs to: an endpoint, or a header of one."""
+    """Name what a secret belongs to: an endpoint, or a header or the CERTIFICATE of one."""
     return endpoint_id if header is None else f"{endpoint_id}/{header}"
 
 

@@ -33,6 +33,7 @@ WALKS = {
         "endpoints_pkey": "id",
         "secrets_pkey": "endpoint_id",
         "headers_pkey": "endpoint_id",
+        "certificates_pkey": "endpoint_id",
         "attempts_endpoint": "shard endpoint_id started_at",
     },
     "load_events": {"events_pkey": "shard id"},

@@ -21,6 +21,7 @@ from click.testing import CliRunner
 from aetherflow_hooks.cli import commands, main
 from aetherflow_hooks.config import Settings, render
 from aetherflow_hooks.db.statements import migrations
+from tests.authority import Authority
 
 OURS = ("AETHERFLOW_HOOKS_", "DATABASE_URL")
 URL = "https://example.com/hook"
@@ -135,7 +136,7 @@ def test_the_commands_of_the_contract_are_there() -> None:
     assert isinstance(endpoint, click.Group)
     assert {
         *("add", "list", "show", "delete", "pause", "resume", "enable", "disable", "rotate-secret"),
-        "promote-secret",
+        *("promote-secret", "set-certificate"),
     } <= set(endpoint.commands)
 
 
@@ -313,6 +314,24 @@ def test_secrets_need_not_stand_in_the_command(hooks: Hooks, dsn: str, tmp_path:
         assert "NAME=@FILE" in failed(said)
         assert "canary" not in said.err
     assert "cannot be read" in failed(hooks("endpoint", "add", URL, "--header", "X=@/nowhere"))
+    assert "cannot be read" in failed(hooks("endpoint", "add", URL, "--certificate", "/nowhere"))
+
+
+def test_a_certificate_is_given_renewed_and_taken(
+    hooks: Hooks, authority: Authority, tmp_path: Path
+) -> None:
+    file = authority.issue("hooks.example")
+    added = hooks("endpoint", "add", URL, "--certificate", str(file), "--json").json
+    assert added["certificate"] == "CN=hooks.example"
+    own = added["id"]
+    renewed = authority.issue("other.example")
+    said = hooks("endpoint", "set-certificate", own, str(renewed))
+    assert said.out == f"{own} is shown its certificate\n"
+    assert hooks("endpoint", "show", own, "--json").json["certificate"] == "CN=other.example"
+    assert hooks("endpoint", "set-certificate", own).out == f"{own} is shown no certificate\n"
+    assert hooks("endpoint", "show", own, "--json").json["certificate"] is None
+    told = failed(hooks("endpoint", "set-certificate", own, str(authority.file)))
+    assert told.startswith("a client's certificate is a PEM file")
 
 
 OPTIONS = {

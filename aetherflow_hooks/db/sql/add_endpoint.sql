@@ -13,6 +13,9 @@
 --   $12 header_names text[]
 --   $13 header_values text[]
 --   $14 public_key text
+--   $15 certificate_pem text
+--   $16 certificate_subject text
+--   $17 certificate_expires_at timestamptz
 -- returns id
 with added as (
     insert into aetherflow.endpoints (id, shard, tenant, url, description, rate_per_second, burst, max_in_flight,
@@ -24,6 +27,9 @@ with added as (
 ), heading as (
     insert into aetherflow.headers (endpoint_id, name, value)
     select a.id, h.name, h.value from added a cross join unnest($12::text[], $13::text[]) as h (name, value)
+), certified as (
+    insert into aetherflow.certificates (endpoint_id, pem, subject, expires_at)
+    select a.id, $15, $16, $17 from added a where $15::text is not null
 ), subscribed as (
     insert into aetherflow.subscriptions (tenant, pattern, endpoint_id)
     select a.tenant, p.pattern, a.id from added a cross join (select distinct unnest($11::text[])) as p (pattern)

@@ -12,5 +12,7 @@ with deleted as (
     delete from aetherflow.headers h using deleted d where h.endpoint_id = d.id
 ), forgotten as (
     delete from aetherflow.secrets k using deleted d where k.endpoint_id = d.id
+), certificate_gone as (
+    delete from aetherflow.certificates c using deleted d where c.endpoint_id = d.id
 )
 select id from deleted

@@ -1,12 +1,12 @@
 -- load_endpoints: active endpoints, their secrets in force, the leading one first, and how they did last.
 --   $1 endpoint_ids text[]
--- returns id, tenant, shard, version, url, rate_per_second, burst, max_in_flight, timeout_seconds, retry_schedule_seconds, secrets, secrets_end_in_seconds, header_names, header_values, has_answered
+-- returns id, tenant, shard, version, url, rate_per_second, burst, max_in_flight, timeout_seconds, retry_schedule_seconds, secrets, secrets_end_in_seconds, header_names, header_values, certificate, has_answered
 --
 -- Whether the last attempt of a day was answered tells an engine that has just started which
 -- endpoints it may trust; null: there was none.
 select e.id, e.tenant, e.shard, e.version, e.url, e.rate_per_second, e.burst, e.max_in_flight, e.timeout_seconds,
        e.retry_schedule_seconds, s.secrets, s.secrets_end_in_seconds,
-       h.header_names, h.header_values, last.outcome = 'answered' as has_answered
+       h.header_names, h.header_values, c.pem as certificate, last.outcome = 'answered' as has_answered
 from unnest($1::text[]) as k (id)
 cross join lateral (
     select e.* from aetherflow.endpoints e
@@ -31,6 +31,9 @@ cross join lateral (
     from aetherflow.headers h
     where h.endpoint_id = e.id
 ) h
+left join lateral (
+    select c.pem from aetherflow.certificates c where c.endpoint_id between e.id and e.id order by c.endpoint_id limit 1
+) c on true
 left join lateral (
     select a.outcome from aetherflow.attempts a
     where a.shard = e.shard and a.endpoint_id = e.id and a.started_at > now() - interval '1 day'

@@ -1,4 +1,4 @@
--- reseal_secrets: store secrets and headers under another key, those that are still what was read.
+-- reseal_secrets: store what is sealed under another key, those that are still what was read.
 --   $1 endpoint_ids text[]
 --   $2 headers text[]
 --   $3 made_ats timestamptz[]
@@ -23,7 +23,15 @@ with resealed as materialized (
     from resealed r
     where h.endpoint_id = r.endpoint_id and h.name = r.header and h.xmin::text = r.seen
     returning h.endpoint_id
+), certificates as (
+    update aetherflow.certificates c
+    set pem = r.sealed
+    from resealed r
+    where c.endpoint_id = r.endpoint_id and r.header = ':certificate' and c.xmin::text = r.seen
+    returning c.endpoint_id
 )
 select s.endpoint_id from secrets s
 union all
 select h.endpoint_id from headers h
+union all
+select c.endpoint_id from certificates c

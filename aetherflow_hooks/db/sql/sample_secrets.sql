@@ -10,6 +10,9 @@ from (
         union all
         select split_part(h.value, ':', 3), h.endpoint_id, h.name, h.value
         from aetherflow.headers h where starts_with(h.value, 'sealed:1:')
+        union all
+        select split_part(c.pem, ':', 3), c.endpoint_id, ':certificate', c.pem
+        from aetherflow.certificates c where starts_with(c.pem, 'sealed:1:')
     ) k
 ) s
 where s.place <= $1
