@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz check bench format clean
+.PHONY: help demo test fuzz check lock bench format clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,11 +18,15 @@ test: $(VENV)/.ready ## every test, on the embedded Postgres
 fuzz: $(VENV)/.ready ## property tests with 20,000 cases each, some minutes; ARGS="-k url" chooses
 	$(BIN)/pytest -m hypothesis --hypothesis-profile fuzz $(ARGS)
 
-check: $(VENV)/.ready ## format, lint, types and layers, without changing a file
+check: $(VENV)/.ready ## format, lint, types, layers and known weaknesses, without changing a file
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python .ci/audit.py $(BIN)/pip-audit
+
+lock: $(VENV)/.ready ## pin what CI installs to what is installed here
+	$(BIN)/python -m pip freeze --exclude-editable > .ci/constraints.txt
 
 bench: $(VENV)/.ready ## rate, latency and cost beside other queues; ARGS="--help" tells what else
 	$(BIN)/python -m pip install --quiet --editable ".[bench]"
