@@ -147,7 +147,8 @@ class Engine:
         self._stopped = asyncio.Event()
         self._database_is_lost = False
         self._turns_began: dict[object, tuple[str, float]] = {}
-        self._prevented_until = self._prevented_seconds = 0.0
+        self._is_prevented = False
+        self._prevented_seconds = 0.0
         self._returned: list[Delivery] = []  # leases to end unused
         self._returning = asyncio.Event()
         self._others: set[int] = set()  # shards of other engines that have new work
@@ -348,19 +349,22 @@ class Engine:
             done(isinstance(outcome, Answered))
 
     def _may_start(self) -> bool:
-        return not self._record.is_full and time.monotonic() >= self._prevented_until
+        return not self._record.is_full and not self._is_prevented
 
     def _prevent(self, reason: str) -> None:
         """Start nothing for a while, since our own side is not able to; twice as long each time."""
-        now = time.monotonic()
-        if now < self._prevented_until:
+        if self._is_prevented:
             return
+        self._is_prevented = True
         self._prevented_seconds = min(
             max(2 * self._prevented_seconds, PREVENTED_SECONDS_MIN), PREVENTED_SECONDS_MAX
         )
-        self._prevented_until = now + self._prevented_seconds
         log.warning(LogEvent.POST_PREVENTED, error=reason, pause_seconds=self._prevented_seconds)
-        asyncio.get_running_loop().call_later(self._prevented_seconds, self._pace.resume)
+        asyncio.get_running_loop().call_later(self._prevented_seconds, self._try_again)
+
+    def _try_again(self) -> None:
+        self._is_prevented = False
+        self._pace.resume()
 
     def _judged(self, endpoint: Endpoint, delivery: Delivery, outcome: Outcome) -> Verdict | None:
         """Judge an outcome; None: it counts for nothing."""

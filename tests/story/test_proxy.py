@@ -164,11 +164,14 @@ async def test_while_the_proxy_is_down_nothing_is_charged_to_endpoints(
         async with world.engine(egress={"proxy": f"http://127.0.0.1:{port}"}):
             for _ in range(3):
                 await world.emit()
-            while "post.prevented" not in caplog.text:
-                await asyncio.sleep(0.01)
+            async with asyncio.timeout(10):
+                while "post.prevented" not in caplog.text:
+                    await asyncio.sleep(0.01)
             server = await asyncio.start_server(proxy._take, "127.0.0.1", port)
-            await world.settled()
-            server.close()
+            try:
+                await world.settled()
+            finally:
+                server.close()
     assert len(world.receiver.received) == 3
     assert {r.headers["x-aetherflow-attempt"] for r in world.receiver.received} == {"1"}
     assert "the proxy cannot be reached" in caplog.text
