@@ -40,8 +40,15 @@ BRISK: dict[str, dict[str, Any]] = {
     "engine": {"grace_seconds": 5.0},
 }
 
-# `make fuzz` looks for odd cases for minutes, and not for a moment.
-hypothesis.settings.register_profile("fuzz", max_examples=20_000, deadline=None)
+# How long a case takes says more about the machine than about the code. `make fuzz` looks for odd
+# ones for minutes, and not for a moment.
+hypothesis.settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile(
+    "fuzz", hypothesis.settings.get_profile("busy"), max_examples=20_000
+)
+hypothesis.settings.load_profile("busy")
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 _numbers = itertools.count()

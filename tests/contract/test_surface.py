@@ -133,3 +133,25 @@ def test_no_file_is_longer_than_can_be_read_in_one_go(folder: str) -> None:
 
 def test_every_module_says_what_it_is() -> None:
     assert [file for file, text in SOURCES.items() if not ast.get_docstring(ast.parse(text))] == []
+
+
+def test_a_01_every_socket_of_a_delivery_is_made_in_one_place() -> None:
+    """What opens connections by itself would go past the guard."""
+    opening = re.compile(
+        r"socket\.socket\(|create_connection\(|open_connection\(|ClientSession\(|getaddrinfo\("
+        r"|urlopen|import http\.client|import requests"
+    )
+    found = {
+        (file, match[0].rstrip("("))
+        for file, text in SOURCES.items()
+        if not file.startswith(("dev/",))
+        for match in opening.finditer(text)
+    }
+    assert found == {
+        ("http/connections.py", "socket.socket"),  # behind the guard
+        ("http/connections.py", "create_connection"),  # aiohttp's own, which asks it
+        ("http/client.py", "ClientSession"),  # whose connector it is
+        ("http/names.py", "getaddrinfo"),
+        ("db/database.py", "getaddrinfo"),  # of the DSN, to keep deliveries from it
+        ("watch/supervisor.py", "socket.socket"),  # a datagram to systemd
+    }

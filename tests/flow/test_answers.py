@@ -82,7 +82,7 @@ async def outcomes(answer: bytes, *, closes: bool, direct: bool) -> list[list[En
     await client.open()
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     told: list[list[Ended]] = [[], []]
-    for one, seconds in zip(told, (0.05, 5.0), strict=True):
+    for one, seconds in zip(told, (0.03, 5.0), strict=True):
         done = asyncio.Event()
 
         def end(outcome: Ended, one: list[Ended] = one, done: asyncio.Event = done) -> None:

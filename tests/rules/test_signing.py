@@ -479,8 +479,12 @@ def fuzzed(dice: random.Random, value: str) -> str:
     return value
 
 
-@pytest.mark.parametrize("secret", [SECRET, ED_VECTORS[1].public_key, "whpk_" + "A" * 43 + "="])
-def test_a_hundred_thousand_fuzzed_headers_raise_only_what_is_documented(secret: str) -> None:
+@pytest.mark.parametrize(
+    ("secret", "times"), [(SECRET, 100_000), (ED_VECTORS[1].public_key, 20_000)]
+)
+def test_a_hundred_thousand_fuzzed_headers_raise_only_what_is_documented(
+    secret: str, times: int
+) -> None:
     dice = random.Random(secret)
     signed = ED_VECTORS[1].secret if secret.startswith("whpk_") else secret
     good = {
@@ -489,7 +493,7 @@ def test_a_hundred_thousand_fuzzed_headers_raise_only_what_is_documented(secret:
         "webhook-signature": standard_signature([keys_of(signed)], "evt_n", NOW, BODY),
     }
     verified = 0
-    for _ in range(100_000):
+    for _ in range(times):
         headers = dict(good)
         for name in dice.sample(list(good), dice.randint(1, 3)):
             headers[name] = fuzzed(dice, headers[name])
@@ -503,4 +507,4 @@ def test_a_hundred_thousand_fuzzed_headers_raise_only_what_is_documented(secret:
         assert (headers["webhook-id"], headers["webhook-timestamp"]) == ("evt_n", str(NOW))
         assert good["webhook-signature"] in headers["webhook-signature"].split(" ")
         verified += 1
-    assert (verified > 0) is (secret != "whpk_" + "A" * 43 + "=")
+    assert verified
