@@ -22,6 +22,7 @@ from aetherflow_hooks.model import (
 GONE = 410
 TOO_MANY_REQUESTS = 429
 UNAVAILABLE = 503
+BLOCKED_RETRIES_MAX = 3  # a name may lead astray for a while, and not for a long schedule
 DELIVERED = Delivered()
 
 
@@ -38,6 +39,7 @@ def judge(
 
     `schedule_seconds` holds the pause before each retry, so its length is the number of retries.
     `dice` in [0, 1) moves the pause within ± `jitter` (0.2: 20 %) of the scheduled one.
+    What is blocked is tried again BLOCKED_RETRIES_MAX times at the most.
     A `Retry-After` on 429 or 503 lengthens the pause, never beyond `retry_after_max_seconds`
     unless the schedule itself says so, and never shortens it.
     """
@@ -47,7 +49,10 @@ def judge(
         case Answered(status=status) if status == GONE:
             return GiveUp(DeadReason.GONE)
         case Answered() | TimedOut() | NotReached() | Blocked():
-            if attempt > len(schedule_seconds):
+            retries = len(schedule_seconds)
+            if isinstance(outcome, Blocked):
+                retries = min(retries, BLOCKED_RETRIES_MAX)
+            if attempt > retries:
                 return GiveUp(DeadReason.EXHAUSTED)
             pause = schedule_seconds[attempt - 1] * (1 - jitter + 2 * jitter * dice)
             if isinstance(outcome, Answered) and outcome.retry_after_seconds is not None:

@@ -249,3 +249,17 @@ def test_the_chart_draws_every_state_and_every_move() -> None:
 def test_a_delivery_is_named_after_its_event_and_endpoint() -> None:
     named = delivery_id("evt_0642c8f1a2b3c4d5e6f70812", "ep_7f3a9c21d04e")
     assert named == "dlv_0642c8f1a2b3c4d5e6f70812_7f3a9c21d04e"
+
+
+@pytest.mark.parametrize(("attempt", "goes_on"), [(1, True), (3, True), (4, False), (9, False)])
+def test_a_21_what_is_blocked_is_tried_again_a_few_times_only(attempt: int, goes_on: bool) -> None:
+    for outcome, gives_up in ((Blocked("closed", "10/8"), not goes_on), (TimedOut(1.0), False)):
+        verdict = judge(
+            outcome,
+            attempt=attempt,
+            schedule_seconds=[1.0] * 20,
+            jitter=0,
+            dice=0,
+            retry_after_max_seconds=3600,
+        )
+        assert (verdict == EXHAUSTED) is gives_up
