@@ -45,9 +45,7 @@ def endpoint() -> None:
 @click.option("--events", default="*", help="Patterns, parted by commas: user.*,billing.updated.")
 @click.option("--tenant", default="", help="The owner; it gets events of the same tenant only.")
 @click.option("--description", default="", help="For people.")
-@click.option(
-    "--secret", help="A secret of your own, in place of a new one; - reads it from stdin."
-)
+@own_secret
 @click.option("--ed25519", is_flag=True, help="Sign with a pair of keys: print the public one.")
 @click.option("--rate", type=float, help="POSTs per second.")
 @click.option("--burst", type=int, default=1, show_default=True, help="POSTs at once after a rest.")
@@ -141,9 +139,7 @@ def delete(settings: Settings, endpoint_id: str) -> None:
 
 @endpoint.command("rotate-secret")
 @click.argument("endpoint_id", metavar="ID")
-@click.option(
-    "--secret", help="A secret of your own, in place of a new one; - reads it from stdin."
-)
+@own_secret
 @click.option(
     "--ed25519/--no-ed25519",
     default=None,

@@ -71,7 +71,7 @@ begin
     execute format('revoke execute on function aetherflow.grant_emit, aetherflow.make_roles from %I', engine);
     execute format(
         'grant select, insert, update, delete on aetherflow.engines, aetherflow.endpoints, aetherflow.secrets, '
-        'aetherflow.headers, aetherflow.subscriptions, aetherflow.event_types, aetherflow.outbox, '
+        'aetherflow.headers, aetherflow.certificates, aetherflow.subscriptions, aetherflow.event_types, aetherflow.outbox, '
         'aetherflow.deliveries, aetherflow.dead to %I', engine);
     execute format('grant select, update on aetherflow.control, aetherflow.shards to %I', engine);
     execute format('grant select, delete on aetherflow.idempotency_keys to %I', engine);
@@ -85,6 +85,7 @@ begin
         'aetherflow.shards, aetherflow.control, aetherflow.migrations to %I', reading);
     execute format('grant select (endpoint_id, made_at, ends_at, leads_at, public_key) on aetherflow.secrets to %I', reading);
     execute format('grant select (endpoint_id, name) on aetherflow.headers to %I', reading);
+    execute format('grant select (endpoint_id, subject, expires_at) on aetherflow.certificates to %I', reading);
     execute format(
         'grant execute on function aetherflow.shard_count, aetherflow.shard_of, aetherflow.event_id_at, '
         'aetherflow.event_moment to %I', reading);
