@@ -113,18 +113,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest_asyncio.fixture
 async def empty_dsn(server: EmbeddedPostgres) -> AsyncIterator[str]:
     """A database that was never migrated."""
-    async with _database(server, "template1") as dsn:
+    async with database_of(server, "template1") as dsn:
         yield dsn
 
 
 @pytest_asyncio.fixture
 async def dsn(server: EmbeddedPostgres) -> AsyncIterator[str]:
     """A migrated database."""
-    async with _database(server, "template_hooks") as dsn:
+    async with database_of(server, "template_hooks") as dsn:
         yield dsn
 
 
-class _database:  # noqa: N801  used as a function
+class database_of:  # noqa: N801  used as a function
     def __init__(self, server: EmbeddedPostgres, template: str) -> None:
         self._server, self._template = server, template
         self._name = f"test_{next(_numbers)}"

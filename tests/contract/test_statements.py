@@ -15,7 +15,7 @@ import pytest
 import aetherflow_hooks
 from aetherflow_hooks.db.database import FLOW_OPTIONS, connect_options
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
-from tests.conftest import _database, settings_for
+from tests.conftest import database_of, settings_for
 from tests.contract.plans import (
     WALKS,
     detours,
@@ -236,7 +236,7 @@ def sorts_of_what_waits(plan: list[dict[str, Any]]) -> list[str]:
 @pytest.fixture(scope="module")
 def full_dsn(server: EmbeddedPostgres) -> Iterator[str]:
     """A migrated database with a million deliveries, which Postgres has counted."""
-    database = _database(server, "template_hooks")
+    database = database_of(server, "template_hooks")
 
     async def make() -> str:
         dsn = await database.__aenter__()
