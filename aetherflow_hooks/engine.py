@@ -49,7 +49,7 @@ from aetherflow_hooks.model import (
     RetryIn,
     Verdict,
 )
-from aetherflow_hooks.rules.addresses import nets_at
+from aetherflow_hooks.rules.addresses import nets_at, opens_closed, parse_entry
 from aetherflow_hooks.rules.retry import judge
 from aetherflow_hooks.rules.states import OUTCOME_WORDS, VERDICT_WORDS
 from aetherflow_hooks.shards import Shards
@@ -169,6 +169,9 @@ class Engine:
             plain = await check_keys(self._database, self._keyring)
             if plain and settings.profile == "production":
                 log.warning(LogEvent.SECRETS_PLAIN, secrets=plain)
+            for entry in settings.egress.allow:
+                if opens_closed(parse_entry(entry)):
+                    log.warning(LogEvent.EGRESS_OPENED, entry=entry)
             await self._post.open(nets_at(await self._database.server_places()))
             await self._sweep.prepare()
             await self._shards.turn()

@@ -16,6 +16,7 @@ from aetherflow_hooks.model import Delivery, Ended, Endpoint, Event, NotReached,
 from aetherflow_hooks.rules.addresses import Egress
 from aetherflow_hooks.rules.proxy import Proxy
 from aetherflow_hooks.rules.signing import Keys, aetherflow_signature, keys_of, standard_signature
+from aetherflow_hooks.watch.log import LogEvent, log
 
 USER_AGENT = f"AetherFlow-Hooks/{version('aetherflow-hooks')}"
 
@@ -25,7 +26,9 @@ class Post:
 
     def __init__(self, settings: PostSettings, egress: Egress, proxy: Proxy | None) -> None:
         """Go where `egress` lets it, by the `proxy` if there is one."""
-        self._client = Client(settings, egress, user_agent=USER_AGENT, proxy=proxy)
+        self._client = Client(
+            settings, egress, user_agent=USER_AGENT, proxy=proxy, on_mixed=_tell_mixed
+        )
         self.open = self._client.open
         self.close = self._client.close
         self.break_off = self._client.break_off
@@ -77,3 +80,7 @@ class Post:
         if keys is None:
             keys = self._keys[secret] = keys_of(secret.value)
         return keys
+
+
+def _tell_mixed(name: str, details: list[str]) -> None:
+    log.info(LogEvent.POST_MIXED, name=name, left_out=details)

@@ -18,6 +18,7 @@ from yarl import URL
 from aetherflow_hooks.config import PostSettings
 from aetherflow_hooks.http.connections import (
     Connector,
+    OnMixed,
     Protocol,
     Request,
     connecting_for,
@@ -57,11 +58,13 @@ class Client:
         *,
         user_agent: str,
         proxy: Proxy | None = None,
+        on_mixed: OnMixed = lambda _name, _details: None,
     ) -> None:
         """Go where `egress` lets it, by a `proxy` where there is one."""
         self._settings = settings
         self._egress = egress
         self._proxy = proxy
+        self._on_mixed = on_mixed
         self._fixed = {
             "Content-Type": "application/json",
             "User-Agent": user_agent,
@@ -86,6 +89,7 @@ class Client:
             connection_seconds_max=self._settings.connection_seconds_max,
             body_bytes_max=self._settings.response_read_bytes,
             is_direct=self._is_direct,
+            on_mixed=self._on_mixed,
             limit=0,  # pace counts
             ssl=self._tls(""),
         )

@@ -12,7 +12,7 @@ import socket
 import ssl
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ from aiohttp.connector import Connection
 from aiohttp.http_parser import RawResponseMessage
 
 from aetherflow_hooks.http.exchange import BlockedError, Exchange, PreventedError, failed
-from aetherflow_hooks.http.names import Names
+from aetherflow_hooks.http.names import Addresses, Names
 from aetherflow_hooks.rules.addresses import Closed, Egress, why_closed
 from aetherflow_hooks.rules.proxy import Proxy
 
@@ -34,6 +34,9 @@ SLICE_BYTES = 4_096  # that go through the parser at once: some hundred of the s
 HEAD_BYTES_MAX = 524_288  # of an answer beside its body, with whatever comes before and within
 EMPTY_LINE = b"\r\n\r\n"  # with the end of the line before it: the end of a head
 INTERIM_MAX = 20  # answers that are not the final one (RFC 9110, 15.2)
+
+# Told the name whose addresses are closed in part, and of each of those which rule closes it.
+OnMixed = Callable[[str, list[str]], None]
 
 _NO_TRACES: list[Any] = []
 _NO_TIMEOUT = aiohttp.ClientTimeout()  # the deadline is the exchange's
@@ -224,11 +227,13 @@ class Connector(aiohttp.TCPConnector):
         connection_seconds_max: float,
         body_bytes_max: int,
         is_direct: bool,
+        on_mixed: OnMixed,
         **options: Any,
     ) -> None:
         self.names = Names(
             is_local=lambda name: egress.knows(name) or (proxy is not None and name == proxy.host),
             tenant=lambda: "" if _connecting.get().is_by_proxy else _connecting.get().tenant,
+            choose=self._open_ones,
         )
         super().__init__(
             keepalive_timeout=idle_seconds_max,
@@ -243,6 +248,7 @@ class Connector(aiohttp.TCPConnector):
         self._idle_seconds_max = idle_seconds_max
         self._seconds_max = connection_seconds_max
         self._is_direct = is_direct
+        self._on_mixed = on_mixed
         self._bytes_max = HEAD_BYTES_MAX + body_bytes_max
         self._buffer = memoryview(bytearray(READ_BYTES))
 
@@ -297,6 +303,19 @@ class Connector(aiohttp.TCPConnector):
     def give_back(self, key: ConnectionKey, protocol: "Protocol", *, is_clean: bool) -> None:
         """Take a connection back, to be used again if it can be."""
         self._release(key, protocol, should_close=not is_clean)
+
+    def _open_ones(self, host: str, port: int, addresses: Addresses) -> Addresses:
+        """Leave out the closed addresses of a name that has open ones too, and tell of them.
+
+        On a network with DNS64 every name that has IPv4 addresses only is such a one.
+        """
+        if _connecting.get().is_by_proxy:
+            return addresses  # the proxy's
+        closed = [why_closed(address, port, self._egress) for _, address in addresses]
+        if all(closed) or not any(closed):
+            return addresses
+        self._on_mixed(host, [why.detail for why in closed if why is not None])
+        return [it for it, why in zip(addresses, closed, strict=True) if why is None]
 
     def _socket(self, address_info: Any) -> socket.socket:
         """Make the socket for an address that may be connected to.

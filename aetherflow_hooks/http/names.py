@@ -31,6 +31,8 @@ NAMES_REMEMBERED = 10_000
 ADDRESSES_MAX = 8  # of one name; the others are not tried
 
 
+Addresses = Sequence[tuple[int, str]]  # each with its family
+
 _NO_DATA = getattr(socket, "EAI_NODATA", socket.EAI_NONAME)
 
 
@@ -38,7 +40,7 @@ class _Answer(NamedTuple):
     """What came of a lookup."""
 
     until: float  # monotonic seconds
-    addresses: Sequence[tuple[int, str]]
+    addresses: Addresses
     error: OSError | None
 
     @property
@@ -59,14 +61,21 @@ class _Lookup:
 class Names(AbstractResolver):
     """Looks up names for aiohttp's connector."""
 
-    def __init__(self, *, is_local: Callable[[str], bool], tenant: Callable[[], str]) -> None:
-        """Prepare; `tenant` says for whom a name is looked up.
+    def __init__(
+        self,
+        *,
+        is_local: Callable[[str], bool],
+        tenant: Callable[[], str],
+        choose: Callable[[str, int, Addresses], Addresses],
+    ) -> None:
+        """Prepare; `tenant` says for whom a name is looked up, `choose` which addresses to try.
 
         A name that is not local is asked for as it stands: no search list of this machine and no
         short name that it knows can lead it elsewhere.
         """
         self._is_local = is_local
         self._tenant = tenant
+        self._choose = choose
         self._places_known = asyncio.Semaphore(KNOWN_LOOKUPS_MAX)
         self._places_new = asyncio.Semaphore(NEW_LOOKUPS_MAX)
         self._places_of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
@@ -99,7 +108,7 @@ class Names(AbstractResolver):
                 proto=socket.IPPROTO_TCP,
                 flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             )
-            for of_family, address in answer.addresses
+            for of_family, address in self._choose(host, port, answer.addresses)
             if family in (socket.AF_UNSPEC, of_family)
         ]
 

@@ -111,6 +111,21 @@ class Egress(NamedTuple):
         )
 
 
+def opens_closed(entry: Net | str) -> bool:
+    """Tell whether what an operator lets through would be closed without it."""
+    if isinstance(entry, str):
+        return True  # public names have no entry
+    network, port_min, port_max = entry
+    closed: list[IPv4Network] | list[IPv6Network] = (
+        _CLOSED_IPV4 if isinstance(network, IPv4Network) else _CLOSED_IPV6
+    )
+    return (
+        any(network.overlaps(it) for it in closed)
+        or (isinstance(network, IPv6Network) and not network.subnet_of(_OPEN_IPV6))
+        or any(port_min <= port <= port_max for port in _CLOSED_PORTS)
+    )
+
+
 def parse_net(text: str) -> Net:
     """Read `10.1.0.0/16`, `10.1.2.3:8080`, `10.0.0.0/8:8000-8100` or `[fd00::]/8:443`.
 

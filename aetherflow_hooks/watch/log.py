@@ -23,6 +23,7 @@ class LogEvent(StrEnum):
     ENGINE_STOPPING = "engine.stopping"  # info: it takes nothing new and drains
     ENGINE_STOPPED = "engine.stopped"  # info: everything is handed back
     ENGINE_SHARDS = "engine.shards"  # info: which shards are this engine's has changed
+    EGRESS_OPENED = "egress.opened"  # warning: a setting lets POSTs go where none would go
     STAGE_FAILED = "stage.failed"  # error: a defect of ours; the stage goes on
     DATABASE_LOST = "database.lost"  # warning: once per outage
     DATABASE_BACK = "database.back"  # info
@@ -31,6 +32,7 @@ class LogEvent(StrEnum):
     LEASE_TAKEN = "lease.taken"  # debug: deliveries taken
     LEASE_RETURNED = "lease.returned"  # debug: deliveries given back unsent
     POST_DONE = "post.done"  # info: one per attempt
+    POST_MIXED = "post.mixed"  # info: a name leads to closed addresses too, which were left out
     POST_PREVENTED = "post.prevented"  # warning: our own side cannot send, and pauses
     RECORD_LATE = "record.late"  # warning: results whose lease was lost changed nothing
     ENDPOINT_DISABLED = "endpoint.disabled"  # warning: an answer disabled an endpoint

@@ -11,7 +11,7 @@ import pytest
 from aetherflow_hooks import Settings, start_engine
 from aetherflow_hooks.http import names
 from aetherflow_hooks.http.connections import Connector
-from aetherflow_hooks.rules.addresses import CLOSED_REASON
+from aetherflow_hooks.rules.addresses import CLOSED_REASON, opens_closed, parse_entry
 from tests.conftest import World
 
 pytestmark = pytest.mark.usefixtures("each_way")
@@ -114,15 +114,18 @@ async def test_a_06_our_own_postgres_is_not_posted_to(world: World) -> None:
 
 
 async def test_of_a_name_with_inner_and_outer_addresses_only_the_outer_are_used(
-    world: World, answers: Answers, sockets: list[str]
+    world: World, answers: Answers, sockets: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     answers("mixed.example", ["10.1.2.3", "127.0.0.1", "169.254.169.254"])
     await world.endpoint(url=f"http://mixed.example:{world.receiver.port}/")
-    async with world.engine():
-        await world.emit()
-        await world.settled()
+    with caplog.at_level(logging.INFO):
+        async with world.engine():
+            await world.emit()
+            await world.settled()
     assert len(world.receiver.received) == 1
     assert sockets == ["127.0.0.1"]
+    assert caplog.text.count("post.mixed") == 1
+    assert "169.254.169.254 is not a public address" in caplog.text
 
 
 async def test_a_mixed_name_whose_outer_address_fails_is_not_called_blocked(
@@ -176,6 +179,33 @@ async def test_an_allowed_network_is_let_through(world: World) -> None:
         await world.emit()
         await world.settled()
     assert len(world.receiver.received) == 1
+
+
+@pytest.mark.parametrize(
+    ("entry", "opens"),
+    [
+        ("10.0.0.0/8", True),
+        ("0.0.0.0/0:443", True),
+        ("[::]/0:443", True),
+        ("receiver.internal", True),
+        ("93.184.216.0/24", True),  # with the ports that are closed
+        ("93.184.216.0/24:443", False),
+        ("[2606:4700::]/32:8000-9000", False),
+    ],
+)
+def test_a_05_what_opens_something_is_known(entry: str, opens: bool) -> None:
+    assert opens_closed(parse_entry(entry)) is opens
+
+
+async def test_a_05_a_setting_that_opens_something_is_told_at_the_start(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = production(world, egress={"allow": ["10.0.0.0/8:8080", "93.184.216.0/24:443"]})
+    with caplog.at_level(logging.WARNING):
+        async with start_engine(settings):
+            pass
+    assert caplog.text.count("egress.opened") == 1
+    assert "10.0.0.0/8:8080" in caplog.text
 
 
 async def test_b_05_what_this_machine_lacks_is_not_charged_to_the_endpoint(
