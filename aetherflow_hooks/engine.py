@@ -267,13 +267,15 @@ class Engine:
     def _leased(self, leased: Leased) -> None:
         """Lease → pace, but for what is not to be sent any more."""
         for place, (delivery, event) in enumerate(leased.work):
-            if event is not None and delivery.attempt == 1:
+            if event is not None and event.body and delivery.attempt == 1:
                 continue
             endpoint = leased.endpoints.get(delivery.endpoint_id) or self._pace.known(
                 delivery.endpoint_id
             )
             if event is None:
                 reason = DeadReason.EXPIRED
+            elif not event.body:
+                reason = DeadReason.TOO_LARGE
             elif endpoint and delivery.attempt > len(endpoint.retry_schedule_seconds) + 1:
                 reason = DeadReason.EXHAUSTED  # its attempts ended without a result, in a crash
             else:

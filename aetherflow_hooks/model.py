@@ -33,6 +33,7 @@ class DeadReason(StrEnum):
 
     EXHAUSTED = "exhausted"  # every attempt of its schedule failed
     GONE = "gone"  # the endpoint answered 410
+    TOO_LARGE = "too_large"  # its event is larger than any setting lets in
     EXPIRED = "expired"  # its event was no longer worth sending, or no longer kept
 
 
@@ -73,7 +74,7 @@ class Event(NamedTuple):
 
     id: str
     type: str
-    body: bytes  # exactly what is signed and posted
+    body: bytes  # exactly what is signed and posted; empty: it is too large for that
 
 
 class Delivery(NamedTuple):

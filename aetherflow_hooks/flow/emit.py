@@ -62,15 +62,18 @@ async def emit(
 
 
 def _text(data: Mapping[str, Any] | str | bytes) -> str:
-    if isinstance(data, str):
-        return data
     try:
+        if isinstance(data, str):
+            data.encode()  # half of a surrogate pair is no text
+            return data
         if isinstance(data, bytes):
             return data.decode()
         try:
             text = orjson.dumps(data).decode()
         except TypeError:
-            return _plain_json(data)  # integers beyond 64 bits, where orjson stops
+            text = _plain_json(data)  # integers beyond 64 bits, where orjson stops
+            text.encode()
+            return text
         if "null" in text:
             _plain_json(data, default=str)  # orjson makes null of NaN, which nobody means
     except (TypeError, ValueError, RecursionError) as error:

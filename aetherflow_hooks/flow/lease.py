@@ -378,6 +378,8 @@ def _event(row: Row) -> Event:
     Type and id hold nothing that JSON would escape.
     """
     event_id, event_type, data, emitted_at = row
+    if data is None:
+        return Event(event_id, event_type, b"")
     return Event(
         event_id,
         event_type,

@@ -18,7 +18,7 @@ QUICK_SECONDS = 1.0  # an endpoint that answers within this is leased for ahead 
 AHEAD_SECONDS = 0.5  # leases that are taken ahead could be sent within this
 RATE_AHEAD_SECONDS = 0.5  # a limited endpoint has leases for what it may get within this
 LATE_SECONDS = 1.0  # something may be committed so long after the moment that it bears
-EVER_SECONDS = 1e9
+EVER_SECONDS = 1e11  # back to before the year 1: whatever a hand may have written is found
 SMOOTHING = 0.2  # of the newest duration in an endpoint's average
 
 

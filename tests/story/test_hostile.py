@@ -108,27 +108,10 @@ async def test_case_44_any_bytes_are_recorded(world: World) -> None:
     assert await world.value("select response from aetherflow.attempts") == body
 
 
-@pytest.mark.parametrize(
-    ("script", "told"),
-    [
-        ("close", "without an answer"),
-        ("reset", "the connection broke"),
-        ("half", ""),
-        ("garbage", "not HTTP"),
-        ("many-headers", "not HTTP"),
-    ],
-)
-async def test_what_is_no_answer_is_a_failure_with_its_reason(
-    world: World, script: str, told: str
-) -> None:
-    row = await the_attempt(world, script)
+async def test_a_connection_that_breaks_is_a_failure_with_its_reason(world: World) -> None:
+    row = await the_attempt(world, "reset")
     assert (row["outcome"], row["status"]) == ("not_reached", None)
-    assert told in str(row["error"])
-
-
-async def test_an_answer_cut_short_counts_by_its_status(world: World) -> None:
-    row = await the_attempt(world, "short")
-    assert (row["outcome"], row["status"]) == ("answered", 200)
+    assert "the connection broke" in str(row["error"])
 
 
 @pytest.mark.parametrize("script", ["later", "twice"])

@@ -15,8 +15,8 @@
 -- $4 says: a JSON object of "endpoint/version": [room, lease seconds], which holds no endpoint that
 -- has older work. Who wants a type is looked up once for all events of that type. Those that more
 -- than endpoints_max endpoints want go back into the outbox as begun, for fanout_begun to go on
--- behind the last. Nothing is due before $7: see find_events. Two engines at one shard do each event
--- once: the second waits for the first to delete it, and then does not find it. Locking first, to
+-- behind the last. Data is read as by load_events. Nothing is due before $7: see find_events. Two
+-- engines at one shard do each event once: the second waits for the first to delete it, and then does not find it. Locking first, to
 -- skip what is locked, would cost a log record each. So no delivery is made twice, and to ask for
 -- each whether it is there would cost half as much again; should one be there, by whatever hand, the
 -- statement fails and is run `again`, which leaves it as it is. Rows are compared whole, and
@@ -113,7 +113,8 @@ left join (
     select null, null, told.id, e.type, e.data, floor(extract(epoch from e.emitted_at))::bigint
     from (select distinct m.event_id as id from made m where m.lease_token <> 0 or $6) told
     cross join lateral (
-        select e.type, e.data, e.emitted_at from aetherflow.events e
+        select e.type, case when octet_length(e.data) <= 16777216 then e.data end as data, e.emitted_at
+        from aetherflow.events e
         where e.shard = $1 and e.id = told.id
         limit 1
     ) e

@@ -8,7 +8,8 @@
 -- Reads all of the engine's shards at once, since an idle engine asks often; changes nothing. While
 -- some old snapshot keeps vacuum from its work, the way to the first row leads past all that have
 -- been fanned out since, unless $2 says how far back to begin.
-select w.shard, next.due_at, extract(epoch from next.due_at - now())::double precision as due_in_seconds
+select w.shard, next.due_at,
+       extract(epoch from least(next.due_at, now() + interval '1 day') - now())::double precision as due_in_seconds
 from unnest($1::smallint[], $2::double precision[]) as w (shard, seconds_ago)
 cross join lateral (
     select o.due_at from aetherflow.outbox o
