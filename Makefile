@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz check lock bench format clean
+.PHONY: help demo test fuzz chaos check lock bench format clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ test: $(VENV)/.ready ## every test, on the embedded Postgres
 
 fuzz: $(VENV)/.ready ## property tests with 20,000 cases each, some minutes; ARGS="-k url" chooses
 	$(BIN)/pytest -m hypothesis --hypothesis-profile fuzz $(ARGS)
+
+chaos: $(VENV)/.ready ## engines, Postgres and receivers under faults, 200 runs in half an hour; ARGS="--seeds 7"
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 check: $(VENV)/.ready ## format, lint, types, layers and known weaknesses, without changing a file
 	$(BIN)/ruff format --check .

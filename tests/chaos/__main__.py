@@ -1,0 +1,96 @@
+"""Play seeds, one after the other, and say what was found; see `tests.chaos`."""
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.chaos.cluster import Cluster
+from tests.chaos.run import Run
+
+DISK_MIB = 400
+
+
+def own_place() -> list[str] | None:
+    """Say how to come to a network and mounts of our own; None: there is no way."""
+    own = ["unshare", "-nm"] if os.geteuid() == 0 else ["unshare", "-rnm"]
+    try:
+        subprocess.run([*own, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return own
+
+
+def main() -> int:
+    """Give 0 if nothing was lost, and nothing doubled without a reason."""
+    parser = argparse.ArgumentParser(prog="make chaos")
+    parser.add_argument("--seeds", default="1-200", help="as 7, or 1-200")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of faults, in each run")
+    parser.add_argument("--keep", action="store_true", help="the logs of runs that went well")
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    own = None if options.inside else own_place()
+    if own is not None:
+        return subprocess.run(
+            [*own, sys.executable, "-m", "tests.chaos", *sys.argv[1:], "--inside"], check=False
+        ).returncode
+    first, _, last = options.seeds.partition("-")
+    seeds = range(int(first), int(last or first) + 1)
+    return asyncio.run(play(seeds, options.seconds, has_own_place=options.inside))
+
+
+async def play(seeds: range, seconds: float, *, has_own_place: bool) -> int:
+    """Play seeds on one server; give 1 if anything was wrong, else 0."""
+    folder = Path(tempfile.mkdtemp(prefix="aetherflow-chaos-"))
+    folder.chmod(0o711)
+    disk = None
+    if has_own_place:
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        disk = folder / "disk"
+        disk.mkdir(mode=0o711)
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m,mode=711", "tmpfs", disk], check=True
+        )
+    else:
+        print("no namespaces here: the faults of disks and of name servers are left out")
+    base = (disk or folder) / "pg"
+    base.mkdir(mode=0o711)
+    cluster = Cluster(base, disk)
+    await cluster.start()
+    wrong = committed = doubled = 0
+    slowest: list[float] = []
+    try:
+        for seed in seeds:
+            began = time.monotonic()
+            run = Run(seed, cluster, folder, seconds)
+            findings = await run.play()
+            wrong += bool(findings.wrong)
+            committed += findings.committed
+            doubled += findings.doubled
+            slowest += run.resumed_seconds
+            faults = " ".join(f"{it.name}({it.detail})" for it in run.ledger.faults)
+            print(
+                f"seed {seed}: {findings.committed} deliveries committed, "
+                f"{findings.doubled} doubled, {time.monotonic() - began:.1f} s: "
+                f"{'WRONG' if findings.wrong else 'good'}: {faults}",
+                flush=True,
+            )
+            for problem in findings.wrong[:20]:
+                print(f"    {problem}", flush=True)
+    finally:
+        await cluster.stop()
+    print(
+        f"{len(seeds)} runs, {wrong} wrong; {committed} deliveries of committed events, "
+        f"{doubled} requests doubled; after Postgres came back, the next request within "
+        f"{max(slowest, default=0):.2f} s"
+    )
+    print(f"logs: {folder}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
