@@ -42,6 +42,7 @@ from aetherflow_hooks.model import (
     Endpoint,
     Event,
     GiveUp,
+    Halt,
     Leased,
     NotReached,
     Outcome,
@@ -139,6 +140,7 @@ class Engine:
             settings.record,
             on_retry=self._retry,
             on_gone=self._pace.open,
+            on_next=partial(self._retry, seconds=0.0),
             on_room=self._pace.resume,
         )
         self._sweep = Sweep(self._database, settings, shards=self._shards.held)
@@ -285,11 +287,12 @@ class Engine:
                 Attempt(
                     delivery,
                     None,
-                    GiveUp(reason),
+                    Halt() if endpoint and _halts(endpoint, reason) else GiveUp(reason),
                     delivery.leased_at,
                     0,
                     event.type if event else "",
                     endpoint.tenant if endpoint else "",
+                    bool(endpoint and endpoint.ordering),
                 )
             )
         self._pace.take(leased)
@@ -342,7 +345,14 @@ class Engine:
             )
             self._record.put(
                 Attempt(
-                    delivery, outcome, verdict, started_at, duration_ms, event.type, endpoint.tenant
+                    delivery,
+                    outcome,
+                    verdict,
+                    started_at,
+                    duration_ms,
+                    event.type,
+                    endpoint.tenant,
+                    endpoint.ordering is not None,
                 )
             )
             if wants_info():
@@ -386,8 +396,11 @@ class Engine:
             dice=random.random(),  # noqa: S311  spreads retries, guards nothing
             retry_after_max_seconds=retry.retry_after_max_seconds,
         )
-        if verdict == GiveUp(DeadReason.GONE):
-            self._pace.shut(endpoint.id)
+        if isinstance(verdict, GiveUp):
+            if verdict.reason is DeadReason.GONE:
+                self._pace.shut(endpoint.id)
+            elif _halts(endpoint, verdict.reason):
+                return Halt()
         return verdict
 
     def _retry(self, delivery: Delivery, seconds: float) -> None:
@@ -621,6 +634,11 @@ def start_engine(
         return engine
 
     return _Starting(start)
+
+
+def _halts(endpoint: Endpoint, reason: DeadReason) -> bool:
+    """Tell whether what comes behind a delivery has to wait for people, when that is given up."""
+    return endpoint.ordering == "block" and reason is DeadReason.EXHAUSTED
 
 
 def _log_attempt(

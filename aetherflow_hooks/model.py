@@ -34,6 +34,7 @@ class DeadReason(StrEnum):
     EXHAUSTED = "exhausted"  # every attempt of its schedule failed
     GONE = "gone"  # the endpoint answered 410
     TOO_LARGE = "too_large"  # its event is larger than any setting lets in
+    CANCELLED = "cancelled"  # by hand
     EXPIRED = "expired"  # its event was no longer worth sending, or no longer kept
 
 
@@ -63,6 +64,7 @@ class Endpoint:
     max_in_flight: int
     timeout_seconds: float
     retry_schedule_seconds: tuple[float, ...]
+    ordering: str | None = None  # what follows of a key when one is given up; None: no order
     headers: str = field(default="", repr=False)  # lines of its own, each with its CRLF
     certificate: str = field(default="", repr=False)  # a PEM that we show to it, with its key
     unsignable: str = ""  # why nothing can be sent: a secret or a header cannot be read
@@ -175,7 +177,11 @@ class GiveUp(NamedTuple):
     reason: DeadReason
 
 
-Verdict = Delivered | RetryIn | GiveUp
+class Halt(NamedTuple):
+    """No further attempt, and none of what comes behind it, until people decide."""
+
+
+Verdict = Delivered | RetryIn | GiveUp | Halt
 
 
 class Attempt(NamedTuple):
@@ -188,6 +194,7 @@ class Attempt(NamedTuple):
     duration_ms: int
     event_type: str
     tenant: str
+    is_ordered: bool = False  # what comes behind it may go now
 
 
 def delivery_id(event_id: str, endpoint_id: str) -> str:

@@ -4,7 +4,13 @@ import click
 
 from aetherflow_hooks.cli.session import as_json, connected, print_rows, with_database
 from aetherflow_hooks.config import Settings
-from aetherflow_hooks.manage.deliveries import ROWS_DEFAULT, ROWS_MAX, list_deliveries
+from aetherflow_hooks.manage.deliveries import (
+    ROWS_DEFAULT,
+    ROWS_MAX,
+    cancel_delivery,
+    list_deliveries,
+    retry_delivery,
+)
 from aetherflow_hooks.rules.states import State
 
 
@@ -46,3 +52,21 @@ def list_(
         ),
     )
     print_rows(rows, ("id", "state", "attempts", "due_at", "reason"), as_json=as_json)
+
+
+@delivery.command()
+@click.argument("delivery_id", metavar="ID")
+@connected
+def retry(settings: Settings, delivery_id: str) -> None:
+    """Send a delivery that waits, has halted or is dead, as soon as its turn comes."""
+    with_database(settings, lambda db, _: retry_delivery(db, delivery_id))
+    click.echo(f"{delivery_id} is due")
+
+
+@delivery.command()
+@click.argument("delivery_id", metavar="ID")
+@connected
+def cancel(settings: Settings, delivery_id: str) -> None:
+    """Give up a delivery that waits or has halted; what waits behind it goes on."""
+    with_database(settings, lambda db, _: cancel_delivery(db, delivery_id))
+    click.echo(f"{delivery_id} cancelled")

@@ -19,6 +19,7 @@ from aetherflow_hooks.manage.events import emit_event
 @click.option("--idempotency-key", help="Emit only if no event of this key is there yet.")
 @click.option("--deliver-at", help="Not to be sent before: 2030-01-31T12:00:00Z.")
 @click.option("--expires-at", help="Not to be sent after.")
+@click.option("--ordering-key", help="Endpoints with an order get those of one key in turn.")
 @connected
 def emit(
     settings: Settings,
@@ -28,6 +29,7 @@ def emit(
     idempotency_key: str | None,
     deliver_at: str | None,
     expires_at: str | None,
+    ordering_key: str | None,
 ) -> None:
     """Emit an event and print its id. Data is a JSON object, or - to read it from stdin."""
     text = _standard_input() if data == "-" else data
@@ -35,7 +37,13 @@ def emit(
 
     async def work(database: Database, _: Settings) -> str:
         return await emit_event(
-            database, event_type, text, tenant=tenant, idempotency_key=idempotency_key, **times
+            database,
+            event_type,
+            text,
+            tenant=tenant,
+            idempotency_key=idempotency_key,
+            ordering_key=ordering_key,
+            **times,
         )
 
     click.echo(with_database(settings, work))

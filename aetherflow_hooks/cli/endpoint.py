@@ -61,6 +61,12 @@ def endpoint() -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="A PEM file: a certificate that we show to it (mutual TLS), with its private key.",
 )
+@click.option(
+    "--ordering",
+    type=click.Choice(endpoints.ORDERINGS),
+    help="Send the events of an ordering key one after the other; when one is given up, skip it, or"
+    " block the key until it is retried or cancelled.",
+)
 @click.option("--retries", help="The pause before each retry in seconds: 10,60,600. '' for none.")
 @as_json
 @connected

@@ -32,14 +32,16 @@ async def emit(
     idempotency_key: str | None = None,
     deliver_at: datetime | None = None,
     expires_at: datetime | None = None,
+    ordering_key: str | None = None,
     schema: str = SCHEMA,
 ) -> str:
     """Write an event as part of the transaction that `connection` is in; give its id, `evt_…`.
 
     A mapping is written as JSON; text and bytes are taken as JSON already and are sent byte for
     byte. With an `idempotency_key` that this tenant has used before, the first event's id comes
-    back and nothing new is sent. `deliver_at` and `expires_at` need a time zone. `schema` is the
-    setting `database.schema_name`, where that is not the default.
+    back and nothing new is sent. `deliver_at` and `expires_at` need a time zone. Endpoints with an
+    order get the events of one `ordering_key` one after the other. `schema` is the setting
+    `database.schema_name`, where that is not the default.
 
     Raises:
         InputRefused: `data` cannot be written as JSON, or a time has no zone.
@@ -57,6 +59,7 @@ async def emit(
         idempotency_key,
         deliver_at,
         expires_at,
+        ordering_key,
     )
     return event_id
 

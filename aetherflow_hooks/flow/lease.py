@@ -7,14 +7,12 @@ Holds    two engines never hold the same delivery; a lost lease can write nothin
 """
 
 import asyncio
-import functools
 import random
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from itertools import groupby
 from operator import attrgetter
+from typing import Any
 
 import orjson
 
@@ -22,13 +20,13 @@ from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database, Row
 from aetherflow_hooks.errors import DatabaseUnavailable, InputRefused, SecretUnreadable
 from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Offer, Secret, Wanted
+from aetherflow_hooks.rules.bodies import Bodies, event_of
 from aetherflow_hooks.rules.headers import header_lines
 from aetherflow_hooks.rules.sealing import CERTIFICATE, Keyring, owner_of
 from aetherflow_hooks.watch.log import LogEvent, log
 
 DOUBTFUL_ROWS_MAX = 1_000  # of an endpoint's first rows: more than are mostly on lease at once
-SECONDS_REMEMBERED = 1_000
-EVENT_BYTES = 500  # that an event takes beside its body
+KEYS_MAX = 2_000  # of an endpoint with an order that one statement looks at
 IDLE_SECONDS = 1.0  # a bound; pace wakes us when it wants something
 OFFER_SECONDS = 0.02  # how long it holds who is offered how much
 # Where little of what fan-out makes is for those who are offered something, as with thousands of
@@ -80,7 +78,9 @@ class Lease:
         self._offers_out = 0
         self._offer_use = 1.0  # the part of new deliveries that was leased at once, of late
         self._offers_to_skip = 0
-        self._events = _Events(settings.lease.bodies_max_bytes)
+        self._events = Bodies(settings.lease.bodies_max_bytes)
+        self._lease_times = (settings.post.timeout_seconds, settings.lease.margin_seconds)
+        self._last_keys: dict[str, str] = {}  # of endpoints with an order that had no room for all
         self.wake = asyncio.Event()
 
     async def turn(self) -> float:
@@ -140,7 +140,7 @@ class Lease:
         events: dict[str, Event] = {}
         for _, shard, endpoint_id, event_id, leased_at, *content in rows:
             if endpoint_id is None:
-                events[event_id] = event = _event((event_id, *content))
+                events[event_id] = event = event_of(event_id, *content)
                 if others:
                     self._events.put(event)
                 continue
@@ -207,16 +207,10 @@ class Lease:
         token = random.getrandbits(63)
         asked_at = time.monotonic()
         try:
-            rows = await self._database.rows(
-                "lease_deliveries",
-                wanted.shard,
-                list(wanted.rooms),
-                list(wanted.rooms.values()),
-                wanted.sinces_seconds_ago,
-                self._settings.post.timeout_seconds,
-                self._settings.lease.margin_seconds,
-                token,
-            )
+            rows = await self._take_unordered(wanted, token)
+            for endpoint_id, room in wanted.rooms.items():
+                if self._is_ordered(endpoint_id):
+                    rows += await self._take_ordered(wanted.shard, endpoint_id, room, token)
         except BaseException:
             self._doubtful.append((wanted, token))
             raise
@@ -249,6 +243,61 @@ class Lease:
         deliveries.sort(key=attrgetter("event_id"))  # the order of an UPDATE is none
         work = [(delivery, events.get(delivery.event_id)) for delivery in deliveries]
         return Leased(wanted, work, endpoints)
+
+    async def _take_unordered(self, wanted: Wanted, token: int) -> list[Row]:
+        asked = [
+            (endpoint_id, room, since)
+            for (endpoint_id, room), since in zip(
+                wanted.rooms.items(), wanted.sinces_seconds_ago, strict=True
+            )
+            if not self._is_ordered(endpoint_id)
+        ]
+        if not asked:
+            return []
+        ids, rooms, sinces = zip(*asked, strict=True)
+        rows = await self._database.rows(
+            "lease_deliveries", wanted.shard, ids, rooms, sinces, *self._lease_times, token
+        )
+        return list(rows)
+
+    async def _take_ordered(
+        self, shard: int, endpoint_id: str, room: int, token: int
+    ) -> list[tuple[Any, ...]]:
+        """Take the first of each key, going on behind the key that was the last before."""
+        after = self._last_keys.pop(endpoint_id, "")
+        is_last_round = not after
+        taken: list[tuple[Any, ...]] = []
+        while True:
+            rows = await self._database.rows(
+                "lease_ordered",
+                shard,
+                endpoint_id,
+                after,
+                KEYS_MAX,
+                room - len(taken),
+                *self._lease_times,
+                token,
+            )
+            last_key, keys = after, 0
+            for *row, key, keys_seen in rows:
+                if row[0] is not None:
+                    taken.append(tuple(row))
+                    last_key = max(last_key, key)
+                else:
+                    keys, scanned_to = keys_seen, key
+            if len(taken) >= room:
+                self._last_keys[endpoint_id] = last_key
+                return taken
+            if keys == KEYS_MAX:
+                after = scanned_to
+            elif is_last_round:
+                return taken
+            else:
+                after, is_last_round = "", True
+
+    def _is_ordered(self, endpoint_id: str) -> bool:
+        endpoint = self._known(endpoint_id)
+        return endpoint is not None and endpoint.ordering is not None
 
     def _make_offer(self, open_rooms: list[tuple[Endpoint, int]]) -> Offer:
         rooms: dict[str, tuple[int, float]] = {}
@@ -290,7 +339,7 @@ class Lease:
         if missing:
             rows = await self._database.rows("load_events", list(missing.values()), list(missing))
             for row in rows:
-                events[row["id"]] = event = _event(row)
+                events[row["id"]] = event = event_of(*row)
                 self._events.put(event)
         return events
 
@@ -319,6 +368,7 @@ class Lease:
             retry_schedule_seconds=(
                 settings.retry.schedule_seconds if schedule is None else tuple(schedule)
             ),
+            ordering=row["ordering"],
             has_answered=row["has_answered"],
         )
 
@@ -346,49 +396,3 @@ class Lease:
             return secrets, header_lines(headers), certificate, why
         except (SecretUnreadable, InputRefused) as error:
             return (), "", "", str(error)
-
-
-class _Events:
-    """Events read not long ago, up to a number of bytes; the one used longest ago goes first."""
-
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self._bytes = 0
-        self._by_id: OrderedDict[str, Event] = OrderedDict()
-
-    def get(self, event_id: str) -> Event | None:
-        event = self._by_id.get(event_id)
-        if event is not None:
-            self._by_id.move_to_end(event_id)
-        return event
-
-    def put(self, event: Event) -> None:
-        if event.id in self._by_id:
-            return
-        self._by_id[event.id] = event
-        self._bytes += len(event.body) + EVENT_BYTES
-        while self._bytes > self._bytes_max:
-            _, oldest = self._by_id.popitem(last=False)
-            self._bytes -= len(oldest.body) + EVENT_BYTES
-
-
-def _event(row: Row) -> Event:
-    """Build the body: exactly these keys in this order, and `data` untouched.
-
-    Type and id hold nothing that JSON would escape.
-    """
-    event_id, event_type, data, emitted_at = row
-    if data is None:
-        return Event(event_id, event_type, b"")
-    return Event(
-        event_id,
-        event_type,
-        f'{{"event":"{event_type}","id":"{event_id}","timestamp":"{_second(emitted_at)}",'
-        f'"data":{data}}}'.encode(),
-    )
-
-
-@functools.lru_cache(SECONDS_REMEMBERED)
-def _second(whole_unix_seconds: int) -> str:
-    """Write a moment as receivers see it. Events of one second come together."""
-    return f"{datetime.fromtimestamp(whole_unix_seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -24,6 +24,7 @@ from aetherflow_hooks.model import (
     Delivered,
     Delivery,
     GiveUp,
+    Halt,
     NotReached,
     RetryIn,
     TimedOut,
@@ -49,16 +50,19 @@ class Record:
         *,
         on_retry: Callable[[Delivery, float], None],
         on_gone: Callable[[str], None],
+        on_next: Callable[[Delivery], None],
         on_room: Callable[[], None],
     ) -> None:
         """Tell what was written: to `on_retry` the seconds until each retry, to `on_gone` each 410.
 
+        `on_next` gets each delivery of an endpoint with an order that lets the next one go.
         `on_room` is called when there is room for more results.
         """
         self._database = database
         self._settings = settings
         self._on_retry = on_retry
         self._on_gone = on_gone
+        self._on_next = on_next
         self._on_room = on_room
         self._waiting: dict[int, list[Attempt]] = {}  # by shard, the one to be written next first
         self._busy: set[int] = set()
@@ -138,16 +142,18 @@ class Record:
                 "record_delivered", shard, *_delivered_columns(delivered)
             )
             _warn_of_late([row["endpoint_id"] for row in late])
-        if len(delivered) == len(batch):
-            return
-        # If this fails, all of the batch is written again: the first part of it changes nothing.
-        others = [attempt for attempt in batch if not isinstance(attempt.verdict, Delivered)]
-        await self._write_others(shard, others)
-        for attempt in others:
-            if isinstance(attempt.verdict, RetryIn):
-                self._on_retry(attempt.delivery, attempt.verdict.seconds)
-            elif attempt.verdict == GiveUp(DeadReason.GONE):
-                self._on_gone(attempt.delivery.endpoint_id)
+        if len(delivered) < len(batch):
+            # If this fails, all of the batch is written again: the first part changes nothing.
+            others = [attempt for attempt in batch if not isinstance(attempt.verdict, Delivered)]
+            await self._write_others(shard, others)
+            for attempt in others:
+                if isinstance(attempt.verdict, RetryIn):
+                    self._on_retry(attempt.delivery, attempt.verdict.seconds)
+                elif attempt.verdict == GiveUp(DeadReason.GONE):
+                    self._on_gone(attempt.delivery.endpoint_id)
+        for attempt in batch:
+            if attempt.is_ordered and isinstance(attempt.verdict, Delivered | GiveUp):
+                self._on_next(attempt.delivery)
 
     async def _write_others(self, shard: int, batch: list[Attempt]) -> None:
         """Write what was not delivered; where a value of one row is refused, all others are."""
@@ -210,9 +216,12 @@ class Record:
     def _notice(self, attempt: Attempt) -> str | None:
         """Write what operators are told of a delivery that has used up its attempts.
 
+        Where others wait behind it, it says so.
+
         Nothing of one that was to tell them something: they would be told of that for ever.
         """
-        if attempt.verdict != GiveUp(DeadReason.EXHAUSTED) or is_operational(attempt.event_type):
+        is_used_up = attempt.verdict in (GiveUp(DeadReason.EXHAUSTED), Halt())
+        if not is_used_up or is_operational(attempt.event_type):
             return None
         delivery = attempt.delivery
         made = delivery.attempt - (attempt.outcome is None)
@@ -221,6 +230,7 @@ class Record:
             "endpoint": {"id": delivery.endpoint_id, "tenant": attempt.tenant},
             "event": {"id": delivery.event_id, "type": attempt.event_type},
             "error": self._told(attempt)[0],
+            **({"halted": True} if isinstance(attempt.verdict, Halt) else {}),
         }
         return orjson.dumps(data).decode()
 

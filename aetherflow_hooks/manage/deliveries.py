@@ -1,13 +1,14 @@
-"""Deliveries: look at them."""
+"""Deliveries: look at them, and decide over one by hand."""
 
 import re
 from typing import Any
 
 from aetherflow_hooks.db import Database
-from aetherflow_hooks.errors import NotFound
+from aetherflow_hooks.errors import InputRefused, NotFound
 from aetherflow_hooks.model import delivery_id
 from aetherflow_hooks.rules.states import State
 
+_DELIVERY_ID = re.compile("dlv_([0-9a-f]{24})_([0-9a-f]{12})")
 _ID = {"endpoint": re.compile("ep_[0-9a-f]{12}"), "event": re.compile("evt_[0-9a-f]{24}")}
 ROWS_DEFAULT = 50
 ROWS_MAX = 1_000
@@ -33,3 +34,41 @@ async def list_deliveries(
         "list_deliveries", state, endpoint_id, event_id, min(rows_max, ROWS_MAX)
     )
     return [{"id": delivery_id(row["event_id"], row["endpoint_id"]), **dict(row)} for row in rows]
+
+
+async def retry_delivery(database: Database, text: str) -> None:
+    """Send a delivery that waits, has halted or is dead, as soon as its turn comes.
+
+    Of one that is dead or has halted the attempts are counted anew.
+
+    Raises:
+        NotFound: no delivery of this id waits or is dead.
+        InputRefused: its endpoint is disabled, or its event is not kept any more.
+    """
+    endpoint_id, event_id = _parts(text)
+    told = await database.value("retry_delivery", endpoint_id, event_id)
+    if told is None:
+        raise NotFound("waiting or dead delivery", text)
+    if told != "due":
+        raise InputRefused(f"{text} cannot be sent: {told}")
+    await database.value("wake", endpoint_id)
+
+
+async def cancel_delivery(database: Database, text: str) -> None:
+    """Give up a delivery that waits or has halted; what its endpoint's order held up goes on.
+
+    Raises:
+        NotFound: no delivery of this id waits. One that is being sent does not.
+    """
+    endpoint_id, event_id = _parts(text)
+    if await database.value("cancel_delivery", endpoint_id, event_id) is None:
+        raise NotFound("waiting delivery", text)
+    await database.value("wake", endpoint_id)
+
+
+def _parts(text: str) -> tuple[str, str]:
+    """Give the endpoint's id and the event's."""
+    found = _DELIVERY_ID.fullmatch(text)
+    if found is None:
+        raise NotFound("delivery", text)
+    return f"ep_{found[2]}", f"evt_{found[1]}"

@@ -19,6 +19,7 @@ from aetherflow_hooks.rules.topics import is_pattern
 from aetherflow_hooks.rules.urls import parse_url
 
 ID_BYTES = 6
+ORDERINGS = ("skip", "block")
 PATTERNS_MAX = 100
 RATE_MAX = 100_000.0
 IN_FLIGHT_MAX = 10_000
@@ -46,6 +47,7 @@ class NewEndpoint:
     max_in_flight: int | None = None
     timeout_seconds: float | None = None
     retry_schedule_seconds: Sequence[float] | None = None
+    ordering: str | None = None  # skip or block: what follows of a key when one is given up
 
 
 async def add_endpoint(
@@ -82,6 +84,7 @@ async def add_endpoint(
         [seal(keyring, value, endpoint_id, header=name) for name, value in new.headers.items()],
         public_key_of(secret),
         *_certified(new.certificate, endpoint_id, keyring),
+        new.ordering,
     )
     told = None if new.ed25519 else secret
     return {**await show_endpoint(database, endpoint_id), "secret": told}
@@ -233,6 +236,8 @@ def _check(new: NewEndpoint) -> None:
     for name, text in (("tenant", new.tenant), ("description", new.description)):
         if len(text) > 256 or not text.isprintable():  # noqa: PLR2004
             raise InputRefused(f"the {name} is at most 256 printable characters")
+    if new.ordering not in (None, *ORDERINGS):
+        raise InputRefused(f"an order is one of {', '.join(ORDERINGS)}, not {new.ordering!r}")
     numbers = [
         ("the rate", new.rate_per_second, 0.001, RATE_MAX),
         ("the burst", new.burst, 1, IN_FLIGHT_MAX),

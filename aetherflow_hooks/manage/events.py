@@ -14,6 +14,7 @@ async def emit_event(
     idempotency_key: str | None = None,
     deliver_at: datetime | None = None,
     expires_at: datetime | None = None,
+    ordering_key: str | None = None,
 ) -> str:
     """Emit an event in a transaction of its own; give its id.
 
@@ -21,6 +22,6 @@ async def emit_event(
         InputRefused: type, data or an option breaks a rule; the message says which.
     """
     event_id: str = await database.value(
-        "emit", event_type, data, tenant, idempotency_key, deliver_at, expires_at
+        "emit", event_type, data, tenant, idempotency_key, deliver_at, expires_at, ordering_key
     )
     return event_id

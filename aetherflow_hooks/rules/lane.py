@@ -97,6 +97,7 @@ class Lane:
         """
         return (
             self.is_quick
+            and self.endpoint.ordering is None
             and self.endpoint.rate_per_second is None
             and not (self.is_due or self.ready or self.asked or self.is_shut)
         )

@@ -11,6 +11,7 @@ from aetherflow_hooks.model import (
     Blocked,
     Delivered,
     GiveUp,
+    Halt,
     NotReached,
     Outcome,
     RetryIn,
@@ -24,15 +25,17 @@ class State(StrEnum):
 
     PENDING = "pending"  # waits for its `due_at`
     LEASED = "leased"  # an engine is at it
+    HALTED = "halted"  # its attempts are used up, and its endpoint's order has it wait for people
     DELIVERED = "delivered"
     DEAD = "dead"
 
 
 MOVES: dict[State, frozenset[State]] = {
-    State.PENDING: frozenset({State.LEASED}),
-    State.LEASED: frozenset({State.DELIVERED, State.PENDING, State.DEAD}),
+    State.PENDING: frozenset({State.LEASED, State.DEAD}),
+    State.LEASED: frozenset({State.DELIVERED, State.PENDING, State.HALTED, State.DEAD}),
+    State.HALTED: frozenset({State.PENDING, State.DEAD}),
     State.DELIVERED: frozenset(),
-    State.DEAD: frozenset(),
+    State.DEAD: frozenset({State.PENDING}),
 }
 
 
@@ -47,6 +50,7 @@ VERDICT_WORDS: dict[type[Verdict], str] = {
     Delivered: "delivered",
     RetryIn: "retry",
     GiveUp: "dead",
+    Halt: "halted",
 }
 
 
@@ -55,5 +59,5 @@ def mermaid() -> str:
     arrows = [
         f"    {state} --> {to}" for state, tos in MOVES.items() for to in sorted(tos, key=str)
     ]
-    ends = [f"    {state} --> [*]" for state, tos in MOVES.items() if not tos]
+    ends = [f"    {state} --> [*]" for state in (State.DELIVERED, State.DEAD)]
     return "\n".join(["stateDiagram-v2", f"    [*] --> {State.PENDING}", *arrows, *ends])

@@ -7,10 +7,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.chaos.cluster import Cluster
 from tests.chaos.run import Run
+from tests.chaos.scenes import SCENES, Failed
 
 DISK_MIB = 400
 
@@ -30,7 +33,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make chaos")
     parser.add_argument("--seeds", default="1-200", help="as 7, or 1-200")
     parser.add_argument("--seconds", type=float, default=4.0, help="of faults, in each run")
-    parser.add_argument("--keep", action="store_true", help="the logs of runs that went well")
+    parser.add_argument(
+        "--scene", choices=SCENES, help="one promise at its full size, in place of seeds"
+    )
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     own = None if options.inside else own_place()
@@ -40,30 +45,52 @@ def main() -> int:
         ).returncode
     first, _, last = options.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
+    if options.scene:
+        return asyncio.run(show(options.scene, has_own_place=options.inside))
     return asyncio.run(play(seeds, options.seconds, has_own_place=options.inside))
 
 
-async def play(seeds: range, seconds: float, *, has_own_place: bool) -> int:
-    """Play seeds on one server; give 1 if anything was wrong, else 0."""
+@asynccontextmanager
+async def place(*, is_own: bool) -> AsyncIterator[tuple[Cluster, Path]]:
+    """Start a server, on a small disk of its own where there can be one; give a folder for logs."""
     folder = Path(tempfile.mkdtemp(prefix="aetherflow-chaos-"))
     folder.chmod(0o711)
     disk = None
-    if has_own_place:
+    if is_own:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         disk = folder / "disk"
         disk.mkdir(mode=0o711)
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m,mode=711", "tmpfs", disk], check=True
-        )
+        options = f"size={DISK_MIB}m,mode=711"
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], check=True)
     else:
         print("no namespaces here: the faults of disks and of name servers are left out")
     base = (disk or folder) / "pg"
     base.mkdir(mode=0o711)
     cluster = Cluster(base, disk)
     await cluster.start()
-    wrong = committed = doubled = 0
-    slowest: list[float] = []
     try:
+        yield cluster, folder
+    finally:
+        await cluster.stop()
+        print(f"logs: {folder}")
+
+
+async def show(scene: str, *, has_own_place: bool) -> int:
+    """Play a scene; give 1 if its promise did not hold, else 0."""
+    async with place(is_own=has_own_place) as (cluster, folder):
+        try:
+            print(f"{scene}: {await SCENES[scene](cluster, folder)}")
+        except Failed as failed:
+            print(f"{scene}: WRONG: {failed}")
+            return 1
+    return 0
+
+
+async def play(seeds: range, seconds: float, *, has_own_place: bool) -> int:
+    """Play seeds on one server; give 1 if anything was wrong, else 0."""
+    wrong = committed = doubled = 0
+    resumed = [0.0]
+    async with place(is_own=has_own_place) as (cluster, folder):
         for seed in seeds:
             began = time.monotonic()
             run = Run(seed, cluster, folder, seconds)
@@ -71,7 +98,7 @@ async def play(seeds: range, seconds: float, *, has_own_place: bool) -> int:
             wrong += bool(findings.wrong)
             committed += findings.committed
             doubled += findings.doubled
-            slowest += run.resumed_seconds
+            resumed += run.resumed_seconds
             faults = " ".join(f"{it.name}({it.detail})" for it in run.ledger.faults)
             print(
                 f"seed {seed}: {findings.committed} deliveries committed, "
@@ -81,14 +108,11 @@ async def play(seeds: range, seconds: float, *, has_own_place: bool) -> int:
             )
             for problem in findings.wrong[:20]:
                 print(f"    {problem}", flush=True)
-    finally:
-        await cluster.stop()
     print(
         f"{len(seeds)} runs, {wrong} wrong; {committed} deliveries of committed events, "
         f"{doubled} requests doubled; after Postgres came back, the next request within "
-        f"{max(slowest, default=0):.2f} s"
+        f"{max(resumed):.2f} s"
     )
-    print(f"logs: {folder}")
     return 1 if wrong else 0
 
 

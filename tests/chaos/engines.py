@@ -33,7 +33,7 @@ SETTINGS = {
 class EngineProcess:
     """`aetherflow-hooks run`, which can be killed, frozen and starved."""
 
-    def __init__(self, dsn: str, log: Path) -> None:
+    def __init__(self, dsn: str, log: Path, **settings: str) -> None:
         """Start it."""
         self.log = log
         self._was_asked = False
@@ -44,7 +44,10 @@ class EngineProcess:
                 [sys.executable, "-m", "aetherflow_hooks", "run", "--dsn", dsn],
                 env={
                     **os.environ,
-                    **{f"AETHERFLOW_HOOKS_{name}": value for name, value in SETTINGS.items()},
+                    **{
+                        f"AETHERFLOW_HOOKS_{name}": value
+                        for name, value in (SETTINGS | settings).items()
+                    },
                     "PYTHONFAULTHANDLER": "1",
                     **({"LD_PRELOAD": FAKETIME} if FAKETIME else {}),
                     "FAKETIME_TIMESTAMP_FILE": str(self._clock),

@@ -52,7 +52,7 @@ class Ledger:
     faults: list[Fault] = field(default_factory=list)
     endpoints: dict[str, str] = field(default_factory=dict)  # their ids and secrets
     unreachable: set[str] = field(default_factory=set)  # endpoints that nothing can arrive at
-    ordered: set[str] = field(default_factory=set)  # endpoints of strict order
+    ordered: str = ""  # the endpoint of strict order
     clocks_jumped: bool = False  # so that signatures are of other times
     _lying: set[int] = field(default_factory=set)  # connections with answers that nobody asked for
     keys: dict[str, str] = field(default_factory=dict)  # of events, by their ids
@@ -88,6 +88,7 @@ class Ledger:
                 self._check_delivery(emitted, name, by_delivery[name], rows, is_known, found)
         for name, requests in by_delivery.items():
             self._check_repeats(name, requests, rows, found)
+        self._check_order(received, given_up, found)
         return found
 
     def _check_request(self, request: Received, found: "Findings") -> None:
@@ -168,6 +169,28 @@ class Ledger:
                 self._is_disturbed(first.unix_seconds, second.unix_seconds),
                 f"{name} was sent again as attempt {again}, and no fault explains it",
             )
+
+    def _check_order(
+        self, received: Sequence[Received], given_up: set[str], found: "Findings"
+    ) -> None:
+        """Of each key, nothing arrived before all that comes before it was taken or given up."""
+        earlier: dict[str, list[str]] = collections.defaultdict(list)
+        for emitted in sorted(self.emitted.values(), key=lambda emitted: emitted.event_id):
+            if emitted.outcome == "committed" and emitted.event_id in self.keys:
+                earlier[self.keys[emitted.event_id]].append(emitted.event_id)
+        done: set[str] = set()
+        for request in received:
+            event_id = request.headers.get("webhook-id", "")
+            key = self.keys.get(event_id)
+            name = delivery_id(event_id, self.ordered)
+            if key is None or request.headers["x-aetherflow-delivery"] != name:
+                continue
+            ids = earlier[key]
+            while ids and (ids[0] in done or delivery_id(ids[0], self.ordered) in given_up):
+                del ids[0]
+            found.must(not ids or event_id <= ids[0], f"{name} arrived before {ids[:1]} of its key")
+            if self._was_taken(request):
+                done.add(event_id)
 
     def _was_taken(self, request: Received) -> bool:
         # A good answer that nobody asked for may come right behind the next request, as its answer.

@@ -11,9 +11,6 @@ from typing import Any
 
 import asyncpg
 
-from aetherflow_hooks.db import Database
-from aetherflow_hooks.dev.receiver import Receiver
-from aetherflow_hooks.manage.endpoints import NewEndpoint, add_endpoint
 from tests.chaos.cluster import Cluster
 from tests.chaos.engines import (
     FAKETIME,
@@ -23,7 +20,7 @@ from tests.chaos.engines import (
     EngineProcess,
 )
 from tests.chaos.ledger import Emitted, Fault, Findings, Ledger
-from tests.conftest import settings_for
+from tests.chaos.stage import Stage
 
 ENGINES = 2
 PRODUCERS = 3
@@ -41,98 +38,70 @@ BAD = [
 ]  # fmt: skip
 
 
-class Run:
+class Run(Stage):
     """One seed."""
 
     def __init__(self, seed: int, cluster: Cluster, folder: Path, seconds: float) -> None:
         """Prepare, with whatever the seed decides."""
+        super().__init__(f"chaos_{seed}", cluster, folder)
         self.seed = seed
         self.ledger = Ledger()
-        self._cluster = cluster
-        self._name = f"chaos_{seed}"
-        self._dsn = cluster.dsn(self._name)
-        self._folder = folder
+        self.resumed_seconds: list[float] = []  # from Postgres' return to the next request
         self._seconds = seconds
         self._dice = random.Random(seed)
-        self._receiver = Receiver()
-        self._engines: list[EngineProcess] = []
-        self._stopping = asyncio.Event()
         self._number = 0
-        self.resumed_seconds: list[float] = []  # from Postgres' return to the next request
 
     async def play(self) -> Findings:
         """Do all of it; give what was found in the end."""
-        await self._cluster.make(self._name)
-        try:
-            async with self._receiver:
-                await self._add_endpoints()
-                for _ in range(ENGINES):
-                    self._start_engine()
-                others = [asyncio.create_task(self._produce(n)) for n in range(PRODUCERS)]
-                others.append(asyncio.create_task(self._supervise()))
-                try:
-                    await self._torment()
-                finally:
-                    self._stopping.set()
-                    await asyncio.gather(*others)
-                await self._make_peace()
-                return await self._look()
-        finally:
-            for engine in self._engines:
-                engine.thaw()
-                engine.kill()
-            await self._cluster.drop(self._name)
+        async with self.set_up():
+            await self._add_endpoints()
+            for _ in range(ENGINES):
+                self.start_engine()
+            others = [asyncio.create_task(self._produce(n)) for n in range(PRODUCERS)]
+            others.append(asyncio.create_task(self.supervise()))
+            try:
+                await self._torment()
+            finally:
+                self.stopping.set()
+                await asyncio.gather(*others)
+            await self._make_peace()
+            return await self._look()
 
     async def _add_endpoints(self) -> None:
-        settings = settings_for(self._dsn)
-        plain_port = self._receiver.port
-        async with Database(settings.database) as database:
+        url = self.receiver.url
+        added = [
+            await self.add(url("/good", "200")),
+            await self.add(url("/one", "200;wait=0.002"), max_in_flight=1),
+            await self.add(url("/rate", "200"), rate_per_second=200, burst=20),
+            *[await self.add(url(f"/bad/{n}", self._script())) for n in range(3)],
+        ]
+        in_order = await self.add(url("/order", self._script()), ordering="skip")
+        beyond_reach = [
+            await self.add(f"https://127.0.0.1:{self.receiver.port}/tls"),  # which speaks none
+            await self.add("http://nowhere.example/"),  # there is no name server here
+            await self.add("http://127.0.0.1:9/"),  # nobody listens
+        ]
+        self.ledger.ordered = in_order["id"]
+        self.ledger.unreachable = {made["id"] for made in beyond_reach}
+        for made in (*added, in_order, *beyond_reach):
+            self.ledger.endpoints[made["id"]] = made["secret"]
 
-            async def add(url: str, **new: Any) -> None:
-                made = await add_endpoint(database, NewEndpoint(url=url, **new), settings=settings)
-                self.ledger.endpoints[made["id"]] = made["secret"]
-                if not url.startswith(f"http://127.0.0.1:{plain_port}/"):
-                    self.ledger.unreachable.add(made["id"])
-
-            await add(self._receiver.url("/good", "200"))
-            await add(self._receiver.url("/one", "200;wait=0.002"), max_in_flight=1)
-            await add(self._receiver.url("/rate", "200"), rate_per_second=200, burst=20)
-            for number in range(3):
-                steps = [
-                    self._dice.choice(BAD if self._dice.random() < 0.5 else GOOD) for _ in range(60)
-                ]
-                await add(self._receiver.url(f"/bad/{number}", ",".join([*steps, "200"])))
-            await add(f"https://127.0.0.1:{plain_port}/tls")  # which speaks none
-            await add("http://nowhere.example/")  # there is no name server here
-            await add("http://127.0.0.1:9/")  # nobody listens
-
-    def _start_engine(self) -> EngineProcess:
-        log = self._folder / f"{self._name}-{len(self._engines)}.log"
-        engine = EngineProcess(self._dsn, log)
-        self._engines.append(engine)
-        return engine
-
-    async def _supervise(self) -> None:
-        """Start an engine anew that could not start because Postgres was away, as systemd does."""
-        seen = 0
-        while not self._stopping.is_set():
-            ended = sum(engine.exit_code == 1 for engine in self._engines)
-            if ended > seen:
-                seen += 1
-                self._start_engine()
-            await asyncio.sleep(0.2)
+    def _script(self) -> str:
+        """Make up a receiver that is bad half of the time, and good in the end."""
+        steps = [self._dice.choice(BAD if self._dice.random() < 0.5 else GOOD) for _ in range(60)]
+        return ",".join([*steps, "200"])
 
     # Producers: each has a connection, and asks anew whether what it did is there.
 
     async def _produce(self, number: int) -> None:
         dice = random.Random(f"{self.seed}/{number}")
         connection: asyncpg.Connection | None = None
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             await asyncio.sleep(dice.expovariate(EVENTS_PER_SECOND / PRODUCERS))
             try:
                 if connection is None:
-                    connection = await asyncpg.connect(self._dsn, timeout=2, command_timeout=2)
-                await self._emit_some(connection, dice)
+                    connection = await asyncpg.connect(self.dsn, timeout=2, command_timeout=2)
+                await self._emit_some(connection, number, dice)
             except LOST:
                 if connection is not None:
                     connection.terminate()
@@ -140,7 +109,9 @@ class Run:
         if connection is not None:
             connection.terminate()
 
-    async def _emit_some(self, connection: asyncpg.Connection, dice: random.Random) -> None:
+    async def _emit_some(
+        self, connection: asyncpg.Connection, producer: int, dice: random.Random
+    ) -> None:
         """Commit some events, or roll them back."""
         written: list[Emitted] = []
         transaction = connection.transaction()
@@ -150,10 +121,12 @@ class Run:
                 self._number += 1
                 data = f'{{"n":{self._number}, "x":"{"x" * dice.choice([0, 50, 500, 5000])}"}}'
                 event_id = await connection.fetchval(
-                    "select aetherflow.emit('a.b', $1, idempotency_key => $2)",
+                    "select aetherflow.emit('a.b', $1, idempotency_key => $2, ordering_key => $3)",
                     data,
                     f"{self.seed}/{self._number}",
+                    f"producer {producer}",
                 )
+                self.ledger.keys[event_id] = f"producer {producer}"
                 digest = hashlib.sha256(data.encode()).hexdigest()
                 written.append(Emitted(event_id, digest, "rolled back"))
                 self.ledger.emitted[event_id] = written[-1]
@@ -180,7 +153,7 @@ class Run:
             *[self.cut_connections] * 2, self.jump_clock, self.lock_a_table, self.hold_a_snapshot,
             self.put_in_poison,
         ]  # fmt: skip
-        if self._cluster.disk is not None:
+        if self.cluster.disk is not None:
             faults.append(self.fill_the_disk)
         ends_at = time.monotonic() + self._seconds
         await asyncio.sleep(0.7)  # until the engines are there
@@ -197,31 +170,31 @@ class Run:
             await asyncio.sleep(self._dice.uniform(0.1, 0.8))
 
     def _one(self) -> EngineProcess:
-        running = [engine for engine in self._engines if engine.exit_code is None]
-        return self._dice.choice(running) if running else self._start_engine()
+        running = self.running()
+        return self._dice.choice(running) if running else self.start_engine()
 
     async def kill_engine(self) -> str:
         """Kill an engine, and start another one."""
         engine = self._one()
         engine.kill()
-        self._start_engine()
+        self.start_engine()
         return str(engine.pid)
 
     async def stop_engine(self) -> str:
         """Let an engine drain, and start another one meanwhile."""
         engine = self._one()
         engine.ask_to_stop()
-        self._start_engine()
+        self.start_engine()
         return str(engine.pid)
 
     async def add_engine(self) -> str:
         """Let one more engine join."""
-        return str(self._start_engine().pid)
+        return str(self.start_engine().pid)
 
     async def freeze_engine(self) -> str:
         """Let an engine stand still for longer than its leases last, then go on."""
         engine = self._one()
-        async with self._cluster.admin(self._name) as admin:
+        async with self.cluster.admin(self._name) as admin:
             asked_at = await admin.fetchval("select now()")
             engine.freeze()
             try:
@@ -244,7 +217,7 @@ class Run:
 
     async def crash_postgres(self) -> str:
         """Kill all of Postgres, and start it again after a while."""
-        self._cluster.crash()
+        self.cluster.crash()
         await asyncio.sleep(self._dice.uniform(0.0, 1.0))
         await self._revive()
         return f"resumed after {self.resumed_seconds[-1]:.2f} s"
@@ -252,12 +225,12 @@ class Run:
     async def freeze_postgres(self) -> str:
         """Let Postgres stand still for longer than a statement may take."""
         seconds = self._dice.uniform(0.3, 2.0)
-        await self._cluster.freeze(seconds)
+        await self.cluster.freeze(seconds)
         return f"{seconds:.1f} s"
 
     async def cut_connections(self) -> str:
         """End all connections of the engines."""
-        async with self._cluster.admin(self._name) as admin:
+        async with self.cluster.admin(self._name) as admin:
             cut = await admin.fetchval(
                 "select count(pg_terminate_backend(pid)) from pg_stat_activity"
                 " where datname = current_database() and pid <> pg_backend_pid()"
@@ -267,7 +240,7 @@ class Run:
     async def lock_a_table(self) -> str:
         """Keep everybody from a table for a while, as a careless migration does."""
         table = self._dice.choice(["outbox", "deliveries", "events", "endpoints", "attempts"])
-        async with self._cluster.admin(self._name) as admin:
+        async with self.cluster.admin(self._name) as admin:
             with suppress(asyncpg.PostgresError):
                 await admin.execute(
                     f"begin; set lock_timeout = '2s'; lock table aetherflow.{table}"
@@ -277,7 +250,7 @@ class Run:
 
     async def hold_a_snapshot(self) -> str:
         """Begin a transaction that is idle until the server's next fault."""
-        admin = await asyncpg.connect(self._dsn, timeout=2)
+        admin = await asyncpg.connect(self.dsn, timeout=2)
         await admin.execute("begin isolation level repeatable read; select 1 from pg_class limit 1")
         asyncio.get_running_loop().call_later(self._seconds, admin.terminate)
         return "idle in transaction"
@@ -294,7 +267,7 @@ class Run:
 
     async def put_in_poison(self) -> str:
         """Commit an event that nobody may put in, larger than any that is sent."""
-        async with self._cluster.admin(self._name) as admin, admin.transaction():
+        async with self.cluster.admin(self._name) as admin, admin.transaction():
             event_id = await admin.fetchval("select aetherflow.emit('a.b', '{}')")
             await admin.execute(
                 "update aetherflow.events set data = data || repeat(' ', 17000000) where id = $1",
@@ -305,18 +278,18 @@ class Run:
 
     async def fill_the_disk(self) -> str:
         """Leave Postgres no room to write."""
-        await self._cluster.fill_disk(self._dice.uniform(0.2, 1.0))
+        await self.cluster.fill_disk(self._dice.uniform(0.2, 1.0))
         await self._revive()
         return f"resumed after {self.resumed_seconds[-1]:.2f} s"
 
     async def _revive(self) -> None:
         """See to it that Postgres runs, and that engines send again soon after."""
-        await self._cluster.revive()
+        await self.cluster.revive()
         back_at = time.monotonic()
-        before = len(self._receiver.received)
+        before = len(self.receiver.received)
         with suppress(TimeoutError):
             async with asyncio.timeout(10):
-                while len(self._receiver.received) == before:
+                while len(self.receiver.received) == before:
                     await asyncio.sleep(0.01)
         self.resumed_seconds.append(time.monotonic() - back_at)
 
@@ -324,29 +297,21 @@ class Run:
 
     async def _make_peace(self) -> None:
         """End all faults; let the engines drain, and another one do what is left."""
-        await self._cluster.revive()
-        for engine in self._engines:
+        await self.cluster.revive()
+        for engine in self.engines:
             engine.thaw()
             with suppress(OSError):
                 engine.limit_files(1024)
-            if engine.exit_code is None:
-                engine.ask_to_stop()
-        gives_up_at = time.monotonic() + 20
-        while any(engine.exit_code is None for engine in self._engines):
-            if time.monotonic() > gives_up_at:
-                raise RuntimeError(f"an engine does not stop: see {self._folder}")
-            await asyncio.sleep(0.02)
-        async with self._cluster.admin(self._name) as admin:
+        await self.ended(self.engines)
+        async with self.cluster.admin(self._name) as admin:
             await admin.execute("update aetherflow.engines set seen_at = '-infinity'")
             await admin.execute("update aetherflow.shards set leased_until = '-infinity'")
             await _end_leases(admin, await admin.fetchval("select now()"))
-            self._start_engine()
+            self.start_engine()
             gives_up_at = time.monotonic() + PEACE_SECONDS_MAX
             while time.monotonic() < gives_up_at and await self._pending(admin):
                 await asyncio.sleep(0.05)
-        self._engines[-1].ask_to_stop()
-        while self._engines[-1].exit_code is None:
-            await asyncio.sleep(0.02)
+        await self.ended(self.engines[-1:])
 
     async def _pending(self, admin: asyncpg.Connection) -> int:
         pending: int = await admin.fetchval(
@@ -357,23 +322,23 @@ class Run:
         return pending
 
     async def _look(self) -> Findings:
-        async with self._cluster.admin(self._name) as admin:
+        async with self.cluster.admin(self._name) as admin:
             findings = self.ledger.problems(
-                self._receiver.received,
+                self.receiver.received,
                 await admin.fetch("select * from aetherflow.attempts order by started_at"),
                 await admin.fetch("select * from aetherflow.dead"),
                 await admin.fetch("select event_id, endpoint_id from aetherflow.deliveries"),
             )
             outbox = await admin.fetchval("select count(*) from aetherflow.outbox")
             findings.must(outbox == 0, f"{outbox} events still wait")
-        for engine in self._engines:
-            # Postgres was away; or it was asked to stop before it knew how to.
-            could_not_start = engine.exit_code in (1, -15) and not engine.has_started()
+        for engine in self.engines:
+            # Postgres was away, or files; or it was asked to stop before it knew how to.
+            could_not_start = engine.exit_code in (1, -6, -15) and not engine.has_started()
             findings.must(
                 engine.exit_code in (0, -9) or could_not_start,
                 f"an engine ended with {engine.exit_code}: see {engine.log}",
             )
-        for log in sorted(self._folder.glob(f"{self._name}-*.log")):
+        for log in self.logs():
             findings.must("stage.failed" not in log.read_text(), f"a defect is told of in {log}")
         return findings
 

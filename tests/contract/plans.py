@@ -29,6 +29,10 @@ WALKS = {
         "endpoints_pkey": "id",
     },
     "lease_deliveries": {"endpoints_pkey": "id", "deliveries_due": "shard endpoint_id due_at"},
+    "lease_ordered": {
+        "deliveries_order": "shard endpoint_id ordering_key",
+        "endpoints_pkey": "id",
+    },
     "load_endpoints": {
         "endpoints_pkey": "id",
         "secrets_pkey": "endpoint_id",

@@ -117,7 +117,7 @@ async def test_operators_find_the_columns_of_the_contract(dsn: str, table: str) 
 CLOSED_LISTS: dict[str, Iterable[str]] = {
     "endpoints.state": EndpointState,
     "dead.reason": DeadReason,
-    "attempts.verdict": ("delivered", "retry", "dead", "late"),
+    "attempts.verdict": ("delivered", "retry", "dead", "halted", "late"),
     "attempts.outcome": ("answered", "timed_out", "not_reached", "blocked"),
 }
 

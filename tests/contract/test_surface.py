@@ -21,7 +21,7 @@ PUBLIC = {
     "Engine": None,
     "HooksError": None,
     "Settings": None,
-    "emit": "connection type data tenant idempotency_key deliver_at expires_at schema",
+    "emit": "connection type data tenant idempotency_key deliver_at expires_at ordering_key schema",
     "load_config": "file environment given",
     "migrate": "settings",
     "start_engine": "config dsn migrate",

@@ -37,6 +37,7 @@ class Recorder:
             world.database,
             RecordSettings.model_validate(settings),
             on_retry=lambda delivery, seconds: self.retries.append((delivery.event_id, seconds)),
+            on_next=lambda _: None,
             on_gone=self.gone.append,
             on_room=lambda: None,
         )

@@ -14,6 +14,7 @@ from aetherflow_hooks.model import (
     DeadReason,
     Delivered,
     GiveUp,
+    Halt,
     NotReached,
     Outcome,
     RetryIn,
@@ -225,7 +226,12 @@ def test_the_oldest_form_of_a_date_is_gmt_wherever_we_run() -> None:
 
 
 def test_every_verdict_is_a_move_of_the_table() -> None:
-    ends = {Delivered: State.DELIVERED, RetryIn: State.PENDING, GiveUp: State.DEAD}
+    ends = {
+        Delivered: State.DELIVERED,
+        RetryIn: State.PENDING,
+        GiveUp: State.DEAD,
+        Halt: State.HALTED,
+    }
     assert MOVES[State.LEASED] == frozenset(ends.values())
     assert set(MOVES) == set(State)
     assert set().union(*MOVES.values()) <= set(State)
@@ -238,10 +244,15 @@ def test_the_chart_draws_every_state_and_every_move() -> None:
     assert drawn == {
         ("[*]", "pending"),
         ("pending", "leased"),
+        ("pending", "dead"),
+        ("leased", "halted"),
+        ("halted", "pending"),
+        ("halted", "dead"),
         ("leased", "pending"),
         ("leased", "delivered"),
         ("leased", "dead"),
         ("delivered", "[*]"),
+        ("dead", "pending"),
         ("dead", "[*]"),
     }
 

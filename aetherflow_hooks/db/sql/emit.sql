@@ -5,5 +5,6 @@
 --   $4 idempotency_key text
 --   $5 deliver_at timestamptz
 --   $6 expires_at timestamptz
+--   $7 ordering_key text
 -- returns emit
-select aetherflow.emit($1::text, $2::text, $3::text, $4::text, $5::timestamptz, $6::timestamptz) as emit
+select aetherflow.emit($1::text, $2::text, $3::text, $4::text, $5::timestamptz, $6::timestamptz, $7::text) as emit

@@ -16,7 +16,7 @@ with due as materialized (
     delete from aetherflow.outbox o
     using due
     where o.shard = $1 and o.ctid = due.row_at
-    returning o.due_at, o.event_id, o.tenant, o.type, o.expires_at, o.after_endpoint,
+    returning o.due_at, o.event_id, o.tenant, o.type, o.expires_at, o.ordering_key, o.after_endpoint,
               aetherflow.event_moment(o.event_id) as emitted_at
 ), chosen as materialized (
     select s.endpoint_id, min(s.created_at) as created_at
@@ -33,19 +33,20 @@ with due as materialized (
     order by s.endpoint_id
     limit $2
 ), rest as (
-    insert into aetherflow.outbox (shard, due_at, event_id, tenant, type, expires_at, after_endpoint)
-    select $1, now(), p.event_id, p.tenant, p.type, p.expires_at, reached.last
+    insert into aetherflow.outbox (shard, due_at, event_id, tenant, type, expires_at, ordering_key, after_endpoint)
+    select $1, now(), p.event_id, p.tenant, p.type, p.expires_at, p.ordering_key, reached.last
     from picked p
     cross join (select max(c.endpoint_id) as last, count(*) as endpoints from chosen c) reached
     where reached.endpoints >= $2
 )
-insert into aetherflow.deliveries (shard, event_shard, endpoint_id, event_id, due_at, expires_at,
+insert into aetherflow.deliveries (shard, event_shard, endpoint_id, event_id, due_at, expires_at, ordering_key,
                                    leased_until, lease_token, attempt)
-select e.shard, $1, c.endpoint_id, p.event_id, p.due_at, p.expires_at, '-infinity', 0, 0
+select e.shard, $1, c.endpoint_id, p.event_id, p.due_at, p.expires_at,
+       case when e.ordering is not null then '/' || coalesce(p.ordering_key, '') end, '-infinity', 0, 0
 from picked p
 cross join chosen c
 cross join lateral (
-    select e.shard from aetherflow.endpoints e
+    select e.shard, e.ordering from aetherflow.endpoints e
     where e.id between c.endpoint_id and c.endpoint_id and e.state in ('active', 'paused')
     order by e.id
     limit 1

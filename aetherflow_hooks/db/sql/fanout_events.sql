@@ -13,7 +13,7 @@
 -- or, with $6, of all, and one without an event per endpoint that has other new work; at least one
 -- row, with the number of events taken. On lease are, under the token, as many of an endpoint's as
 -- $4 says: a JSON object of "endpoint/version": [room, lease seconds], which holds no endpoint that
--- has older work. Who wants a type is looked up once for all events of that type. Those that more
+-- has older work, and of one with an order none at all. Who wants a type is looked up once for all events of that type. Those that more
 -- than endpoints_max endpoints want go back into the outbox as begun, for fanout_begun to go on
 -- behind the last. Data is read as by load_events. Nothing is due before $7: see find_events. Two
 -- engines at one shard do each event once: the second waits for the first to delete it, and then does not find it. Locking first, to
@@ -31,15 +31,16 @@ with due as materialized (
     delete from aetherflow.outbox o
     using due
     where o.shard = $1 and o.ctid = due.row_at
-    returning o.due_at, o.event_id, o.tenant, o.type, o.expires_at
+    returning o.due_at, o.event_id, o.tenant, o.type, o.expires_at, o.ordering_key
 ), alike as materialized (
     select p.tenant, p.type, aetherflow.event_moment(min(p.event_id)) as since,
            array_agg(p.event_id) as event_ids, array_agg(p.due_at) as due_ats,
-           array_agg(p.expires_at) as expires_ats
+           array_agg(p.expires_at) as expires_ats, array_agg(p.ordering_key) as ordering_keys
     from picked p
     group by p.tenant, p.type
 ), reached as materialized (
-    select a.*, wanting.shards, wanting.endpoint_ids, wanting.first_event_ids, wanting.rooms, wanting.lease_seconds
+    select a.*, wanting.shards, wanting.endpoint_ids, wanting.first_event_ids, wanting.rooms, wanting.lease_seconds,
+           wanting.are_ordered
     from alike a
     cross join lateral (
         select array_agg(w.shard) as shards, array_agg(w.endpoint_id) as endpoint_ids,
@@ -47,18 +48,20 @@ with due as materialized (
                array_agg(case when w.created_at <= a.since then ''
                               else aetherflow.event_id_at(w.created_at) end) as first_event_ids,
                array_agg(coalesce((w.room -> 0)::integer, 0)) as rooms,
-               array_agg((w.room -> 1)::double precision) as lease_seconds
+               array_agg((w.room -> 1)::double precision) as lease_seconds,
+               array_agg(w.is_ordered) as are_ordered
         from (
             -- an endpoint may choose a type by several patterns
             select chosen.endpoint_id, chosen.shard, min(chosen.created_at) as created_at,
-                   case when chosen.state = 'active'
+                   chosen.ordering is not null as is_ordered,
+                   case when chosen.state = 'active' and chosen.ordering is null
                         then $4::jsonb -> (chosen.endpoint_id || '/' || chosen.version) end as room
             from aetherflow.patterns_of(a.type) as known (pattern)
             cross join lateral (
-                select s.endpoint_id, e.shard, e.state, e.version, s.created_at
+                select s.endpoint_id, e.shard, e.state, e.version, e.ordering, s.created_at
                 from aetherflow.subscriptions s
                 cross join lateral (
-                    select e.shard, e.state, e.version from aetherflow.endpoints e
+                    select e.shard, e.state, e.version, e.ordering from aetherflow.endpoints e
                     where e.id between s.endpoint_id and s.endpoint_id and e.state in ('active', 'paused')
                     order by e.id
                     limit 1
@@ -68,31 +71,33 @@ with due as materialized (
                 order by s.endpoint_id
                 limit $3
             ) chosen
-            group by chosen.endpoint_id, chosen.shard, chosen.state, chosen.version
+            group by chosen.endpoint_id, chosen.shard, chosen.state, chosen.version, chosen.ordering
             order by chosen.endpoint_id
             limit $3
         ) w
     ) wanting
 ), unfinished as (
-    insert into aetherflow.outbox (shard, due_at, event_id, tenant, type, expires_at, after_endpoint)
-    select $1, now(), e.event_id, r.tenant, r.type, e.expires_at, r.endpoint_ids[cardinality(r.endpoint_ids)]
+    insert into aetherflow.outbox (shard, due_at, event_id, tenant, type, expires_at, ordering_key, after_endpoint)
+    select $1, now(), e.event_id, r.tenant, r.type, e.expires_at, e.ordering_key,
+           r.endpoint_ids[cardinality(r.endpoint_ids)]
     from reached r
-    cross join lateral unnest(r.event_ids, r.expires_ats) as e (event_id, expires_at)
+    cross join lateral unnest(r.event_ids, r.expires_ats, r.ordering_keys) as e (event_id, expires_at, ordering_key)
     where cardinality(r.endpoint_ids) >= $3
 ), made as (
-    insert into aetherflow.deliveries (shard, event_shard, endpoint_id, event_id, due_at, expires_at,
+    insert into aetherflow.deliveries (shard, event_shard, endpoint_id, event_id, due_at, expires_at, ordering_key,
                                        leased_until, lease_token, attempt)
-    select n.shard, $1, n.endpoint_id, n.event_id, n.due_at, n.expires_at,
+    select n.shard, $1, n.endpoint_id, n.event_id, n.due_at, n.expires_at, n.ordering_key,
            case when n.leased then now() + make_interval(secs => n.lease_seconds) else '-infinity' end,
            case when n.leased then $5::bigint else 0 end, n.leased::integer
     from (
         select w.shard, w.endpoint_id, w.lease_seconds, e.event_id, e.due_at, e.expires_at,
+               case when w.is_ordered then '/' || coalesce(e.ordering_key, '') end as ordering_key,
                e.place <= w.room and (e.expires_at is null or e.expires_at > now()) as leased
         from reached r
-        cross join lateral unnest(r.shards, r.endpoint_ids, r.first_event_ids, r.rooms, r.lease_seconds)
-            as w (shard, endpoint_id, first_event_id, room, lease_seconds)
-        cross join lateral unnest(r.event_ids, r.due_ats, r.expires_ats) with ordinality
-            as e (event_id, due_at, expires_at, place)
+        cross join lateral unnest(r.shards, r.endpoint_ids, r.first_event_ids, r.rooms, r.lease_seconds, r.are_ordered)
+            as w (shard, endpoint_id, first_event_id, room, lease_seconds, is_ordered)
+        cross join lateral unnest(r.event_ids, r.due_ats, r.expires_ats, r.ordering_keys) with ordinality
+            as e (event_id, due_at, expires_at, ordering_key, place)
         where e.event_id >= w.first_event_id
     ) n
     order by n.shard, n.endpoint_id, n.event_id

@@ -28,7 +28,8 @@ with recursive waiting as (
 select w.endpoint_id, due.version, due.due_in_seconds
 from waiting w
 left join lateral (
-    select e.version, extract(epoch from first.due_at - now())::double precision as due_in_seconds
+    select e.version,
+           extract(epoch from least(first.due_at, now() + interval '1 day') - now())::double precision as due_in_seconds
     from (
         select e.version from aetherflow.endpoints e
         where e.id between w.endpoint_id and w.endpoint_id and e.state = 'active'

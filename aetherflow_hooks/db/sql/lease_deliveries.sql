@@ -22,7 +22,7 @@ with wanted as materialized (
     from unnest($2::text[], $3::integer[], $4::double precision[]) as w (endpoint_id, room, seconds_ago)
     cross join lateral (
         select e.version, e.timeout_seconds from aetherflow.endpoints e
-        where e.id between w.endpoint_id and w.endpoint_id and e.state = 'active'
+        where e.id between w.endpoint_id and w.endpoint_id and e.state = 'active' and e.ordering is null
         order by e.id
         limit 1
     ) e

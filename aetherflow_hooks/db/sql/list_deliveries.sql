@@ -6,10 +6,12 @@
 -- returns endpoint_id, event_id, state, attempts, due_at, reason
 (
     select d.endpoint_id, d.event_id,
-           case when d.leased_until > now() then 'leased' else 'pending' end as state,
-           d.attempt as attempts, d.due_at, null::text as reason
+           case when d.leased_until > now() then 'leased' when d.due_at = 'infinity' then 'halted' else 'pending' end
+           as state,
+           d.attempt as attempts, nullif(d.due_at, 'infinity') as due_at, null::text as reason
     from aetherflow.deliveries d
-    where ($1::text is null or $1 = case when d.leased_until > now() then 'leased' else 'pending' end)
+    where ($1::text is null or $1 = case when d.leased_until > now() then 'leased'
+                                         when d.due_at = 'infinity' then 'halted' else 'pending' end)
       and ($2::text is null or (d.shard = aetherflow.shard_of($2) and d.endpoint_id = $2))
       and ($3::text is null or d.event_id = $3)
     order by d.event_id desc, d.endpoint_id

@@ -1,7 +1,7 @@
 -- list_endpoints: endpoints with their patterns, by tenant or one alone; null leaves a filter out.
 --   $1 tenant text
 --   $2 id text
--- returns id, tenant, url, description, state, state_reason, events, headers, public_keys, certificate, certificate_expires_at, rate_per_second, burst, max_in_flight, timeout_seconds, retry_schedule_seconds, created_at, updated_at
+-- returns id, tenant, url, description, state, state_reason, events, headers, public_keys, certificate, certificate_expires_at, rate_per_second, burst, max_in_flight, timeout_seconds, retry_schedule_seconds, ordering, created_at, updated_at
 select e.id, e.tenant, e.url, e.description, e.state, e.state_reason,
        array(select s.pattern from aetherflow.subscriptions s where s.endpoint_id = e.id order by s.pattern) as events,
        array(select h.name from aetherflow.headers h where h.endpoint_id = e.id order by h.name) as headers,
@@ -9,7 +9,7 @@ select e.id, e.tenant, e.url, e.description, e.state, e.state_reason,
              where k.endpoint_id = e.id and k.ends_at > now() and k.public_key is not null
              order by k.leads_at = 'infinity', k.leads_at desc) as public_keys,
        c.subject as certificate, c.expires_at as certificate_expires_at,
-       e.rate_per_second, e.burst, e.max_in_flight, e.timeout_seconds, e.retry_schedule_seconds,
+       e.rate_per_second, e.burst, e.max_in_flight, e.timeout_seconds, e.retry_schedule_seconds, e.ordering,
        e.created_at, e.updated_at
 from aetherflow.endpoints e
 left join aetherflow.certificates c on c.endpoint_id = e.id

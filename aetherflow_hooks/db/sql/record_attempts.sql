@@ -1,4 +1,4 @@
--- record_attempts: write the results of one shard: delivered ones leave, failed ones wait or die.
+-- record_attempts: write the results of one shard: delivered ones leave, failed ones wait, halt or die.
 --   $1 shard smallint
 --   $2 endpoint_ids text[]
 --   $3 event_ids text[]
@@ -51,9 +51,10 @@ with results as materialized (
     returning d.event_shard, d.attempt - (f.outcome is null)::integer as attempts, f.*
 ), again as (
     update aetherflow.deliveries d
-    set due_at = now() + make_interval(secs => f.retry_in_seconds), leased_until = '-infinity', lease_token = 0
+    set due_at = case f.verdict when 'halted' then 'infinity' else now() + make_interval(secs => f.retry_in_seconds) end,
+        leased_until = '-infinity', lease_token = 0
     from found f
-    where f.verdict = 'retry' and d.shard = $1 and d.ctid = f.row_at and d.lease_token = f.token
+    where f.verdict in ('retry', 'halted') and d.shard = $1 and d.ctid = f.row_at and d.lease_token = f.token
     returning f.*
 ), held as (
     select s.endpoint_id, s.event_id, s.attempt, s.started_at, s.duration_ms, s.outcome, s.verdict, s.status,
@@ -116,5 +117,9 @@ select 'disabled', d.id from disabled d
 where aetherflow.emit($17::text, json_build_object(
     'endpoint', json_build_object('id', d.id, 'tenant', d.tenant), 'reason', d.state_reason)::text) is not null
 union all
-select 'exhausted', s.endpoint_id from settled s
+select 'exhausted', s.endpoint_id from (
+    select s.endpoint_id, s.notice from settled s
+    union all
+    select a.endpoint_id, a.notice from again a
+) s
 where s.notice is not null and aetherflow.emit($16::text, s.notice) is not null

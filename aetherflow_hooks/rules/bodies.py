@@ -1,0 +1,58 @@
+"""Bodies: the bytes that are signed and posted, and those that are kept for a while."""
+
+import functools
+from collections import OrderedDict
+from datetime import UTC, datetime
+
+from aetherflow_hooks.model import Event
+
+SECONDS_REMEMBERED = 1_000
+EVENT_BYTES = 500  # that an event takes beside its body
+
+
+class Bodies:
+    """Events read not long ago, up to a number of bytes; the one used longest ago goes first."""
+
+    def __init__(self, bytes_max: int) -> None:
+        """Keep at most so many bytes."""
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._by_id: OrderedDict[str, Event] = OrderedDict()
+
+    def get(self, event_id: str) -> Event | None:
+        """Give an event that is kept."""
+        event = self._by_id.get(event_id)
+        if event is not None:
+            self._by_id.move_to_end(event_id)
+        return event
+
+    def put(self, event: Event) -> None:
+        """Keep an event, for the next endpoint or attempt."""
+        if event.id in self._by_id:
+            return
+        self._by_id[event.id] = event
+        self._bytes += len(event.body) + EVENT_BYTES
+        while self._bytes > self._bytes_max:
+            _, oldest = self._by_id.popitem(last=False)
+            self._bytes -= len(oldest.body) + EVENT_BYTES
+
+
+def event_of(event_id: str, event_type: str, data: str | None, emitted_at: int) -> Event:
+    """Make an event with its body: exactly these keys in this order, and `data` untouched.
+
+    Type and id hold nothing that JSON would escape.
+    """
+    if data is None:
+        return Event(event_id, event_type, b"")
+    return Event(
+        event_id,
+        event_type,
+        f'{{"event":"{event_type}","id":"{event_id}","timestamp":"{_second(emitted_at)}",'
+        f'"data":{data}}}'.encode(),
+    )
+
+
+@functools.lru_cache(SECONDS_REMEMBERED)
+def _second(whole_unix_seconds: int) -> str:
+    """Write a moment as receivers see it. Events of one second come together."""
+    return f"{datetime.fromtimestamp(whole_unix_seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
