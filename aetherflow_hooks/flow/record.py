@@ -66,6 +66,7 @@ class Record:
         self._on_room = on_room
         self._waiting: dict[int, list[Attempt]] = {}  # by shard, the one to be written next first
         self._busy: set[int] = set()
+        self._hurried: set[int] = set()  # shards with a result that others wait behind
         self._count = 0
         self._crowded_from = settings.waiting_max // 2
         self._next_at = 0.0  # when the next batch may be written, full or not
@@ -93,6 +94,9 @@ class Record:
             collected.append(attempt)
             if len(collected) == self._settings.batch_max:
                 self.wake.set()
+        if attempt.is_ordered:
+            self._hurried.add(shard)
+            self.wake.set()
         self._count += 1
         self._put_at = time.monotonic()
         if self._count == self._crowded_from:
@@ -100,12 +104,15 @@ class Record:
 
     async def turn(self) -> float:
         """Write one batch of one shard; tell when to come again, in seconds."""
-        shard = next((shard for shard in self._waiting if shard not in self._busy), None)
+        shard = next((it for it in self._hurried if it not in self._busy), None)
+        if shard is None:
+            shard = next((it for it in self._waiting if it not in self._busy), None)
         if shard is None:
             return IDLE_SECONDS
         now = time.monotonic()
         is_worth_it = (
-            self._count >= self._crowded_from
+            shard in self._hurried
+            or self._count >= self._crowded_from
             or len(self._waiting[shard]) >= self._settings.batch_max
             or now - self._put_at >= QUIET_SECONDS  # nothing comes that would make it larger
         )
@@ -117,6 +124,8 @@ class Record:
         rest = collected[self._settings.batch_max :]
         if rest:
             self._waiting[shard] = rest
+        else:
+            self._hurried.discard(shard)
         self._busy.add(shard)
         try:
             await self._write(shard, batch)
