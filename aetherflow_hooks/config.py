@@ -210,6 +210,17 @@ class SweepSettings(Section):
     batch_max: int = Field(1_000, ge=1, le=100_000, description="Rows per statement.")
 
 
+class HealthSettings(Section):
+    """Endpoints that fail and do nothing else."""
+
+    warn_after_hours: float = Field(
+        24.0, ge=0, le=8760, description="How long until operators are told that it fails."
+    )
+    disable_after_hours: float = Field(
+        120.0, ge=0, le=8760, description="How long until it is disabled; 0: never."
+    )
+
+
 class EngineSettings(Section):
     """The process."""
 
@@ -292,6 +303,7 @@ class Settings(Section):
     post: PostSettings = PostSettings()
     retry: RetrySettings = RetrySettings()
     record: RecordSettings = RecordSettings()
+    health: HealthSettings = HealthSettings()
     sweep: SweepSettings = SweepSettings()
     engine: EngineSettings = EngineSettings()
     egress: EgressSettings = EgressSettings()

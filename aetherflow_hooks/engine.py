@@ -23,6 +23,7 @@ from aetherflow_hooks.config import Settings, load
 from aetherflow_hooks.db import Database, Listener, check_schema, migrate
 from aetherflow_hooks.errors import ConfigInvalid, DatabaseUnavailable
 from aetherflow_hooks.flow.fanout import Fanout
+from aetherflow_hooks.flow.health import Health
 from aetherflow_hooks.flow.hold import Hold
 from aetherflow_hooks.flow.lease import Lease
 from aetherflow_hooks.flow.pace import Pace
@@ -37,6 +38,7 @@ from aetherflow_hooks.model import (
     Attempt,
     Blocked,
     DeadReason,
+    Delivered,
     Delivery,
     Ended,
     Endpoint,
@@ -51,12 +53,13 @@ from aetherflow_hooks.model import (
     Verdict,
 )
 from aetherflow_hooks.rules.addresses import nets_at, opens_closed, parse_entry
+from aetherflow_hooks.rules.lane import Reply, reply_of
 from aetherflow_hooks.rules.retry import judge
 from aetherflow_hooks.rules.states import OUTCOME_WORDS, VERDICT_WORDS
 from aetherflow_hooks.shards import Shards
 from aetherflow_hooks.watch.log import LogEvent, log, wants_info
 
-Done = Callable[[bool | None], None]  # whether a POST was answered; None: it was not made
+Done = Callable[[Reply | None], None]  # what a POST told of its endpoint; None: it was not made
 TASKS = "aetherflow_hooks "  # how the names of our tasks begin
 LEASE_LOOPS = 2  # while one waits for the database, another shard is asked
 RECORD_LOOPS = 2
@@ -135,6 +138,7 @@ class Engine:
             read_keys=self._read_keys,
             hand_on=self._held_no_longer,
         )
+        self._health = Health(self._database, settings.health, on_disabled=self._pace.recall)
         self._record = Record(
             self._database,
             settings.record,
@@ -190,6 +194,7 @@ class Engine:
             *[("lease", self._lease.turn, self._lease.wake)] * LEASE_LOOPS,
             ("return", self._return_turn, self._returning),
             *[("record", self._record.turn, self._record.wake)] * RECORD_LOOPS,
+            ("health", self._health.turn, self._health.wake),
             ("hold", self._hold.turn, self._hold.wake),
             ("sweep", self._sweep.turn, self._sweep.wake),
             ("forget", self._forget_turn, asyncio.Event()),
@@ -221,7 +226,7 @@ class Engine:
         self._draining.set()
         log.info(LogEvent.ENGINE_STOPPING, in_flight=self._pace.in_flight)
         try:
-            self._cancel("fanout", "wide", "search", "others", "hold", "sweep", "listen")
+            self._cancel("fanout", "wide", "search", "others", "health", "hold", "sweep", "listen")
             await self._pace.drain(self._settings.engine.grace_seconds)
             async with asyncio.timeout(STOP_SECONDS):
                 await self._cancelled(
@@ -304,7 +309,7 @@ class Engine:
         event: Event,
         done: Done,
     ) -> None:
-        """Pace → post: make one POST; `done` is told in the end whether it was answered."""
+        """Pace → post: make one POST; `done` is told in the end what came back."""
         if endpoint.unsignable:
             self._pace.shut(endpoint.id)
             self._give_back([delivery])
@@ -339,6 +344,7 @@ class Engine:
             if verdict is None:
                 self._give_back([delivery])
                 return
+            self._health.saw(endpoint, is_delivered=isinstance(verdict, Delivered))
             duration_ms = round((time.monotonic() - began) * 1000)
             started_at = delivery.leased_at + timedelta(
                 seconds=began - delivery.leased_at_monotonic
@@ -361,7 +367,7 @@ class Engine:
             log.error(LogEvent.STAGE_FAILED, stage="record", delivery=delivery.id, exc_info=error)
             self._give_back([delivery])
         finally:
-            done(isinstance(outcome, Answered))
+            done(reply_of(outcome))
 
     def _may_start(self) -> bool:
         return not self._record.is_full and not self._is_prevented

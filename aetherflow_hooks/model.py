@@ -68,6 +68,7 @@ class Endpoint:
     headers: str = field(default="", repr=False)  # lines of its own, each with its CRLF
     certificate: str = field(default="", repr=False)  # a PEM that we show to it, with its key
     unsignable: str = ""  # why nothing can be sent: a secret or a header cannot be read
+    is_failing: bool = False  # nothing has been delivered since it was found to fail
     has_answered: bool | None = None  # its last attempt, when this was read; None: there was none
 
 

@@ -369,6 +369,7 @@ class Lease:
                 settings.retry.schedule_seconds if schedule is None else tuple(schedule)
             ),
             ordering=row["ordering"],
+            is_failing=row["is_failing"],
             has_answered=row["has_answered"],
         )
 

@@ -16,7 +16,7 @@ from functools import partial
 from aetherflow_hooks.config import LeaseSettings, PaceSettings
 from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Wanted
 from aetherflow_hooks.rules.bucket import Bucket
-from aetherflow_hooks.rules.lane import Lane
+from aetherflow_hooks.rules.lane import Lane, Reply
 from aetherflow_hooks.rules.slots import SPACING_SECONDS, Slots
 from aetherflow_hooks.rules.turns import Lively, Trials, Turns
 
@@ -33,13 +33,13 @@ class Pace:
         settings: PaceSettings,
         lease: LeaseSettings,
         *,
-        send: Callable[[Endpoint, Delivery, Event, Callable[[bool | None], None]], None],
+        send: Callable[[Endpoint, Delivery, Event, Callable[[Reply | None], None]], None],
         break_off: Callable[[], None],
         holds: Callable[[int, float], bool],
         may_start: Callable[[], bool],
         give_back: Callable[[list[Delivery]], None],
     ) -> None:
-        """Call `send` for each delivery in its turn; it tells in the end whether it was answered.
+        """Call `send` for each delivery in its turn; it tells in the end what came back.
 
         `break_off()` lets everything under way end, `holds(shard, now)` tells whether a shard is
         still ours, `may_start()` whether results still have room, and `give_back` takes deliveries
@@ -350,10 +350,10 @@ class Pace:
             return False
         return True
 
-    def _ended(self, lane: Lane, started_at: float, answered: bool | None) -> None:
+    def _ended(self, lane: Lane, started_at: float, reply: Reply | None) -> None:
         """Note the end of a POST; what it makes room for starts with what others do."""
         now = time.monotonic()
-        lane.learn(started_at, now, answered=answered)
+        lane.learn(started_at, now, reply)
         if lane.tried_as is not None:
             self._trials.end(lane, now - started_at)
         self._slots.end(lane)

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
-from aetherflow_hooks.model import Delivery, Endpoint, Event
+from aetherflow_hooks.model import Answered, Delivery, Endpoint, Event, Outcome
 from aetherflow_hooks.rules.bucket import Bucket
 
 NO_LIMIT = 1 << 30
 FIRST_WINDOW = 4  # POSTs under way to an endpoint that has just begun to answer
 FAILING_FROM = 3  # failures in a row
+BURDENED_FROM = 10  # answers in a row that say that it is not able to
 PAUSE_SECONDS = 1.0  # the first one of an endpoint that fails; each is twice the one before
 PAUSE_DOUBLINGS_MAX = 6  # so a minute at the most
 QUICK_SECONDS = 1.0  # an endpoint that answers within this is leased for ahead of its sending
@@ -38,6 +39,22 @@ class Standing(Enum):
     NEW = "new"  # it has not answered yet
     PROVEN = "proven"  # it answers
     FAILING = "failing"  # it does not answer, or not any more
+
+
+class Reply(Enum):
+    """What an outcome says of the endpoint's health."""
+
+    WELL = "well"  # it answers, if only that it does not want this
+    BURDENED = "burdened"  # it answers that there is too much, or that it has failed: 429, 5xx
+    SILENT = "silent"  # no answer, or none in time
+
+
+def reply_of(outcome: Outcome) -> Reply:
+    """Tell what an outcome says of the endpoint's health."""
+    if not isinstance(outcome, Answered):
+        return Reply.SILENT
+    is_burdened = outcome.status == 429 or outcome.status >= 500  # noqa: PLR2004  RFC 6585, RFC 9110
+    return Reply.BURDENED if is_burdened else Reply.WELL
 
 
 class Alarm(Protocol):
@@ -179,17 +196,19 @@ class Lane:
         """
         return ahead(limit, self.average_seconds) if self.is_quick else 0
 
-    def learn(self, began: float, now: float, *, answered: bool | None) -> None:
-        """Learn from a POST: as in TCP, an answer adds one to the window, silence halves it.
+    def learn(self, began: float, now: float, reply: Reply | None) -> None:
+        """Learn from a POST: as in TCP, success adds one to the window, trouble halves it.
 
-        An endpoint that is silent time and again is left alone for a while, and then for longer.
-        What was not sent, and so is neither answered nor not, tells nothing.
+        An endpoint in trouble time and again is left alone for a while, and then for longer; of one
+        that says so itself it takes more, since it may mean single events. None: it was not sent,
+        and tells nothing.
         """
-        if answered is None:
+        if reply is None:
             return
         self.average_seconds += SMOOTHING * (now - began - self.average_seconds)
-        if answered:
+        if reply is not Reply.SILENT:
             self.standing = Standing.PROVEN
+        if reply is Reply.WELL:
             self.failures = 0
             self.paused_until = 0.0
             self.window = min(self.window + 1, max(FIRST_WINDOW, self.endpoint.max_in_flight))
@@ -199,10 +218,11 @@ class Lane:
             return  # many that end together, as when a receiver is started anew, are one failure
         self.failures += 1
         self.failed_at = now
-        if self.standing is Standing.NEW or self.failures >= FAILING_FROM:
+        bound = BURDENED_FROM if reply is Reply.BURDENED else FAILING_FROM
+        if reply is Reply.SILENT and (self.standing is Standing.NEW or self.failures >= bound):
             self.standing = Standing.FAILING
-        if self.failures >= FAILING_FROM:
-            doublings = min(self.failures - FAILING_FROM, PAUSE_DOUBLINGS_MAX)
+        if self.failures >= bound:
+            doublings = min(self.failures - bound, PAUSE_DOUBLINGS_MAX)
             self.paused_until = now + PAUSE_SECONDS * 2**doublings
 
     def renew(self, endpoint: Endpoint) -> None:

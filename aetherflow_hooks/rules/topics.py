@@ -22,7 +22,9 @@ CATALOGUE: dict[str, str] = {
 
 
 DELIVERY_EXHAUSTED = "aetherflow.delivery.exhausted"
+ENDPOINT_FAILING = "aetherflow.endpoint.failing"
 ENDPOINT_DISABLED = "aetherflow.endpoint.disabled"
+ENDPOINT_RECOVERED = "aetherflow.endpoint.recovered"
 _OPERATIONAL = "aetherflow."
 
 

@@ -35,7 +35,9 @@ class LogEvent(StrEnum):
     POST_MIXED = "post.mixed"  # info: a name leads to closed addresses too, which were left out
     POST_PREVENTED = "post.prevented"  # warning: our own side cannot send, and pauses
     RECORD_LATE = "record.late"  # warning: results whose lease was lost changed nothing
-    ENDPOINT_DISABLED = "endpoint.disabled"  # warning: an answer disabled an endpoint
+    ENDPOINT_DISABLED = "endpoint.disabled"  # warning: a 410 did it, or failures and nothing else
+    ENDPOINT_FAILING = "endpoint.failing"  # warning: only failures for so long that it will be
+    ENDPOINT_RECOVERED = "endpoint.recovered"  # info: something is delivered again
     ENDPOINT_UNSIGNABLE = "endpoint.unsignable"  # error: its secret cannot be read: it is held
     KEYS_UNREADABLE = "keys.unreadable"  # error: they were read anew; those of before are used
     SECRETS_PLAIN = "secrets.plain"  # warning: some are stored as they are, in production

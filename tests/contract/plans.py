@@ -40,6 +40,8 @@ WALKS = {
         "certificates_pkey": "endpoint_id",
         "attempts_endpoint": "shard endpoint_id started_at",
     },
+    "note_failing": {"endpoints_pkey": "id"},
+    "note_recovered": {"endpoints_pkey": "id"},
     "load_events": {"events_pkey": "shard id"},
     "record_delivered": {
         "deliveries_pkey": "shard endpoint_id event_id",

@@ -10,8 +10,18 @@ import pytest
 
 from aetherflow_hooks.config import LeaseSettings, PaceSettings
 from aetherflow_hooks.flow.pace import Pace
-from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Wanted
-from aetherflow_hooks.rules.lane import EVER_SECONDS, LATE_SECONDS
+from aetherflow_hooks.model import (
+    Answered,
+    Blocked,
+    Delivery,
+    Endpoint,
+    Event,
+    Leased,
+    NotReached,
+    TimedOut,
+    Wanted,
+)
+from aetherflow_hooks.rules.lane import EVER_SECONDS, LATE_SECONDS, Reply, reply_of
 
 
 class Bench:
@@ -20,7 +30,7 @@ class Bench:
     def __init__(self, slots: int = 64, *, full: bool = False) -> None:
         self.is_full = full
         self.held = set(range(16))
-        self.under_way: list[tuple[str, Callable[[bool], None]]] = []
+        self.under_way: list[tuple[str, Callable[[Reply], None]]] = []
         self.most: Counter[str] = Counter()
         self.back: list[Delivery] = []
         self.pace = Pace(
@@ -34,7 +44,7 @@ class Bench:
         )
 
     def _send(
-        self, endpoint: Endpoint, _delivery: Delivery, _event: Event, done: Callable[[bool], None]
+        self, endpoint: Endpoint, _delivery: Delivery, _event: Event, done: Callable[[Reply], None]
     ) -> None:
         self.under_way.append((endpoint.id, done))
         open_now = sum(1 for name, _ in self.under_way if name == endpoint.id)
@@ -43,18 +53,18 @@ class Bench:
     def _break_off(self) -> None:
         broken_off, self.under_way = self.under_way, []
         for _, done in broken_off:
-            done(False)
+            done(Reply.SILENT)
 
     async def settle(self) -> None:
         for _ in range(5):
             await asyncio.sleep(0)
 
-    async def answer_all(self, *, answered: bool = True) -> int:
+    async def answer_all(self, reply: Reply = Reply.WELL) -> int:
         """Let everything that is under way end; tell how much that was."""
         await self.settle()
         ending, self.under_way = self.under_way, []
         for _, done in ending:
-            done(answered)
+            done(reply)
         await self.settle()
         return len(ending)
 
@@ -122,7 +132,7 @@ async def test_silence_takes_away_what_was_earned_and_then_gives_a_rest() -> Non
     seen = []
     for _ in range(3):
         bench.lease_all()
-        seen.append(await bench.answer_all(answered=False))
+        seen.append(await bench.answer_all(Reply.SILENT))
     assert seen[0] == 20  # which failed together and so are one failure
     assert seen == sorted(seen, reverse=True)
     assert bench.lease_all() == 0
@@ -132,7 +142,7 @@ async def test_silence_takes_away_what_was_earned_and_then_gives_a_rest() -> Non
     lane.paused_until = 0.0
     bench.pace.due(some)
     bench.lease_all()
-    assert await bench.answer_all(answered=False) == 1
+    assert await bench.answer_all(Reply.SILENT) == 1
     assert 1.5 < lane.paused_until - time.monotonic() <= 2.0
     bench.pace.due(endpoint("a", version=2))  # its URL may be another now
     bench.lease_all()
@@ -140,6 +150,45 @@ async def test_silence_takes_away_what_was_earned_and_then_gives_a_rest() -> Non
     bench.lease_all()
     assert await bench.answer_all() > 1
     await bench.pace.drain(0)
+
+
+async def test_case_39_one_that_says_that_it_is_burdened_gets_less_then_rests_then_grows() -> None:
+    """As a breaker: it opens, lets one through, and what waited goes in no burst."""
+    bench = Bench()
+    some = endpoint("a")
+    bench.pace.due(some)
+    for _ in range(6):
+        bench.lease_all()
+        await bench.answer_all()
+    seen = []
+    for _ in range(10):
+        bench.lease_all()
+        seen.append(await bench.answer_all(Reply.BURDENED))
+    assert seen[0] == 20
+    assert seen[-1] == 1
+    assert seen == sorted(seen, reverse=True)
+    assert bench.lease_all() == 0  # open
+    lane = bench.pace._lanes["a"]
+    assert 0.5 < lane.paused_until - time.monotonic() <= 1.0
+    lane.paused_until = 0.0
+    bench.pace.due(some)
+    bench.lease_all()
+    assert await bench.answer_all() == 1  # the probe
+    grown = []
+    for _ in range(4):
+        bench.lease_all()
+        grown.append(await bench.answer_all())
+    assert grown == [2, 4, 8, 16]
+    await bench.pace.drain(0)
+
+
+def test_what_an_outcome_tells_of_an_endpoint() -> None:
+    burdened = [429, 500, 503, 599]
+    well = [200, 204, 301, 400, 404, 408, 410]
+    for reply, statuses in ((Reply.BURDENED, burdened), (Reply.WELL, well)):
+        assert {reply_of(Answered(status, None, b"")) for status in statuses} == {reply}
+    for outcome in (TimedOut(1.0), NotReached("reset"), Blocked("closed", "10/8")):
+        assert reply_of(outcome) is Reply.SILENT
 
 
 async def test_endpoints_that_never_answer_leave_most_slots_to_others() -> None:
@@ -152,7 +201,7 @@ async def test_endpoints_that_never_answer_leave_most_slots_to_others() -> None:
     bench.pace.due(endpoint("new"))
     for _ in range(2):
         _, done = bench.under_way.pop(0)
-        done(False)
+        done(Reply.SILENT)
     await bench.settle()
     bench.lease_all()
     await bench.settle()
@@ -169,7 +218,7 @@ async def test_every_endpoint_gets_its_trial_in_the_end() -> None:
         bench.lease_all()
         await bench.settle()
         tried |= {name for name, _ in bench.under_way}
-        await bench.answer_all(answered=False)
+        await bench.answer_all(Reply.SILENT)
     assert len(tried) == 50
     await bench.pace.drain(0)
 
@@ -197,7 +246,7 @@ async def test_leases_for_new_endpoints_follow_the_answers_of_those_before() -> 
             (waiting._replace(leased_at_monotonic=waiting.leased_at_monotonic - 11), event)
             for waiting, event in lane.waiting
         )
-    served += await bench.answer_all(answered=False)
+    served += await bench.answer_all(Reply.SILENT)
     assert (len(bench.back), bench.pace.leased) == (200 - served, 0)
     has.update(waiting.endpoint_id for waiting in bench.back)
     for name in has:
