@@ -94,6 +94,12 @@ class EmitSettings(Section):
     data_max_bytes: int = Field(
         1_048_576, ge=8_192, le=16_777_216, description="The largest `data` that `emit` takes."
     )
+    backlog_max: int = Field(
+        0,
+        ge=0,
+        le=100_000_000,
+        description="Refuse new events while more than this waits to be delivered; 0: never.",
+    )
 
 
 class FanoutSettings(Section):
@@ -213,11 +219,11 @@ class SweepSettings(Section):
 class HealthSettings(Section):
     """Endpoints that fail and do nothing else."""
 
-    warn_after_hours: float = Field(
-        24.0, ge=0, le=8760, description="How long until operators are told that it fails."
+    warn_after_seconds: float = Field(
+        86_400.0, ge=0, le=31_536_000, description="How long until operators are told of one."
     )
-    disable_after_hours: float = Field(
-        120.0, ge=0, le=8760, description="How long until it is disabled; 0: never."
+    disable_after_seconds: float = Field(
+        432_000.0, ge=0, le=31_536_000, description="How long until it is disabled; 0: never."
     )
 
 

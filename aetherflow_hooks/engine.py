@@ -22,6 +22,7 @@ from typing import Self
 from aetherflow_hooks.config import Settings, load
 from aetherflow_hooks.db import Database, Listener, check_schema, migrate
 from aetherflow_hooks.errors import ConfigInvalid, DatabaseUnavailable
+from aetherflow_hooks.flow.backlog import Backlog
 from aetherflow_hooks.flow.fanout import Fanout
 from aetherflow_hooks.flow.health import Health
 from aetherflow_hooks.flow.hold import Hold
@@ -70,7 +71,9 @@ STOP_SECONDS = 10.0  # beyond the grace, for the database to take what is left
 PREVENTED_SECONDS_MIN = 0.2
 PREVENTED_SECONDS_MAX = 10.0
 STUCK_SECONDS = 60.0  # no turn of a stage takes so long by itself: its statements have time limits
-UNHURRIED = frozenset({"sweep", "wide", "search"})  # whose turns take as long as there is work
+UNHURRIED = frozenset(
+    {"sweep", "wide", "search", "backlog"}
+)  # whose turns take as long as there is work
 
 
 class Engine:
@@ -138,6 +141,7 @@ class Engine:
             read_keys=self._read_keys,
             hand_on=self._held_no_longer,
         )
+        self._backlog = Backlog(self._database, settings.emit)
         self._health = Health(self._database, settings.health, on_disabled=self._pace.recall)
         self._record = Record(
             self._database,
@@ -194,6 +198,7 @@ class Engine:
             *[("lease", self._lease.turn, self._lease.wake)] * LEASE_LOOPS,
             ("return", self._return_turn, self._returning),
             *[("record", self._record.turn, self._record.wake)] * RECORD_LOOPS,
+            ("backlog", self._backlog.turn, self._backlog.wake),
             ("health", self._health.turn, self._health.wake),
             ("hold", self._hold.turn, self._hold.wake),
             ("sweep", self._sweep.turn, self._sweep.wake),
@@ -226,7 +231,9 @@ class Engine:
         self._draining.set()
         log.info(LogEvent.ENGINE_STOPPING, in_flight=self._pace.in_flight)
         try:
-            self._cancel("fanout", "wide", "search", "others", "health", "hold", "sweep", "listen")
+            self._cancel(
+                "fanout", "wide", "search", "others", "backlog", "health", "hold", "sweep", "listen"
+            )
             await self._pace.drain(self._settings.engine.grace_seconds)
             async with asyncio.timeout(STOP_SECONDS):
                 await self._cancelled(

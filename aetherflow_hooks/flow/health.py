@@ -20,7 +20,6 @@ from aetherflow_hooks.watch.log import LogEvent, log
 FAILING_FROM = 3  # attempts in a row
 TOGETHER_SECONDS = 1.0  # what has changed within is written together
 IDLE_SECONDS = 600.0  # a bound; a failure wakes us
-HOUR_SECONDS = 3600.0
 
 
 class Health:
@@ -35,8 +34,8 @@ class Health:
     ) -> None:
         """Call `on_disabled` with the id of each endpoint that was disabled."""
         self._database = database
-        self._warn_after_seconds = settings.warn_after_hours * HOUR_SECONDS
-        self._disable_after_seconds = settings.disable_after_hours * HOUR_SECONDS or math.inf
+        self._warn_after_seconds = settings.warn_after_seconds
+        self._disable_after_seconds = settings.disable_after_seconds or math.inf
         self._on_disabled = on_disabled
         self._failures: Counter[str] = Counter()  # in a row, of those that fail
         self._failing: set[str] = set()  # to be written

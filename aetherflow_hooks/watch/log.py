@@ -25,6 +25,8 @@ class LogEvent(StrEnum):
     ENGINE_SHARDS = "engine.shards"  # info: which shards are this engine's has changed
     EGRESS_OPENED = "egress.opened"  # warning: a setting lets POSTs go where none would go
     STAGE_FAILED = "stage.failed"  # error: a defect of ours; the stage goes on
+    BACKLOG_FULL = "backlog.full"  # warning: too much waits, so emit refuses
+    BACKLOG_FREE = "backlog.free"  # info: it takes events again
     DATABASE_LOST = "database.lost"  # warning: once per outage
     DATABASE_BACK = "database.back"  # info
     EMBEDDED_STARTED = "embedded.started"  # info: which embedded Postgres is in use

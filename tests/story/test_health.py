@@ -110,7 +110,7 @@ async def test_case_38_recovered_is_told_once(world: World, restarts: bool) -> N
 
 
 async def test_without_a_limit_nothing_is_disabled(world: World) -> None:
-    async with world.engine(health={"disable_after_hours": 0}):
+    async with world.engine(health={"disable_after_seconds": 0}):
         endpoint_id = await failing(world)
         await hours_pass(world, 100_000)
         await world.emit()

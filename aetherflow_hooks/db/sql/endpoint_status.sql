@@ -9,7 +9,7 @@ left join (
     select d.endpoint_id,
            (count(*) filter (where d.leased_until <= now()))::integer as waiting,
            (count(*) filter (where d.leased_until > now()))::integer as in_flight,
-           greatest(0, extract(epoch from now() - min(d.due_at)))::double precision as oldest_seconds
+           greatest(0, extract(epoch from now() - min(d.due_at) filter (where d.due_at < 'infinity')))::double precision as oldest_seconds
     from aetherflow.deliveries d
     group by d.endpoint_id
 ) work on work.endpoint_id = e.id

@@ -1,5 +1,8 @@
--- Order: endpoints that get the events of a key one after the other. And emit refuses data that
--- receivers could not read; what is too large to be sent is given up.
+-- Emit: events are ordered by a key, for endpoints that get those of a key one after the other; data
+-- that receivers could not read is refused, and so is everything while there is too much of a backlog.
+
+alter table aetherflow.control add column backlog_is_full boolean not null default false;
+comment on column aetherflow.control.backlog_is_full is 'More waits than the setting emit.backlog_max lets in, as an engine has found: emit refuses.';
 
 alter table aetherflow.endpoints add column ordering text check (ordering in ('skip', 'block'));
 comment on column aetherflow.endpoints.ordering is
@@ -70,6 +73,10 @@ begin
     if (emit.type ~ '^[A-Za-z0-9_.-]{1,128}$') is not true then
         raise exception using errcode = 'invalid_parameter_value', message = format(
             'aetherflow.emit: the type %L is not 1 to 128 characters of A-Z a-z 0-9 _ . -', left(emit.type, 200));
+    end if;
+    if control.backlog_is_full and emit.type not like 'aetherflow.%' then
+        raise exception using errcode = 'configuration_limit_exceeded', message =
+            'aetherflow.emit: too much waits to be delivered (setting emit.backlog_max); try again later';
     end if;
     if octet_length(emit.data) > control.data_max_bytes then
         raise exception using errcode = 'program_limit_exceeded', message = format(
