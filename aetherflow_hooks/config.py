@@ -230,6 +230,10 @@ class HealthSettings(Section):
 class EngineSettings(Section):
     """The process."""
 
+    restore_guard: bool = Field(
+        True, description="Send nothing from a database that was restored until that is accepted."
+    )
+
     grace_seconds: float = Field(
         15.0, ge=0, le=600, description="How long a stop waits for POSTs under way."
     )

@@ -34,6 +34,7 @@ from aetherflow_hooks.flow.search import Search
 from aetherflow_hooks.flow.sweep import Sweep
 from aetherflow_hooks.http import BROKEN_OFF
 from aetherflow_hooks.manage.keys import check_keys
+from aetherflow_hooks.manage.restore import call_restored, is_restored, what_waits
 from aetherflow_hooks.model import (
     Answered,
     Attempt,
@@ -70,6 +71,7 @@ FORGET_SECONDS = 5.0  # between looks for endpoints that have had no work for lo
 STOP_SECONDS = 10.0  # beyond the grace, for the database to take what is left
 PREVENTED_SECONDS_MIN = 0.2
 PREVENTED_SECONDS_MAX = 10.0
+WORD_SECONDS = 1.0  # between looks whether a restored database has been accepted
 STUCK_SECONDS = 60.0  # no turn of a stage takes so long by itself: its statements have time limits
 UNHURRIED = frozenset(
     {"sweep", "wide", "search", "backlog"}
@@ -153,6 +155,7 @@ class Engine:
         )
         self._sweep = Sweep(self._database, settings, shards=self._shards.held)
         self._tasks: list[asyncio.Task[None]] = []
+        self._released = asyncio.Event()  # set unless the database was restored
         self._draining = asyncio.Event()
         self._stopped = asyncio.Event()
         self._database_is_lost = False
@@ -164,8 +167,8 @@ class Engine:
         self._others: set[int] = set()  # shards of other engines that have new work
         self._others_wake = asyncio.Event()
 
-    async def _start(self) -> None:
-        """Connect, take a share of the work, and begin.
+    async def _start(self, *, restored: bool) -> None:
+        """Connect, take a share of the work, and begin, unless the database was `restored`.
 
         Raises:
             HooksError: the database cannot be reached, or does not fit this program.
@@ -184,7 +187,16 @@ class Engine:
                     log.warning(LogEvent.EGRESS_OPENED, entry=entry)
             await self._post.open(nets_at(await self._database.server_places()))
             await self._sweep.prepare()
-            await self._shards.turn()
+            if restored:
+                await call_restored(self._database)
+            if settings.engine.restore_guard and await is_restored(self._database):
+                told = await what_waits(self._database)
+                log.error(
+                    LogEvent.ENGINE_HELD, events=told["events"], deliveries=told["deliveries"]
+                )
+            else:
+                self._released.set()
+                await self._shards.turn()
         except BaseException:
             await self._post.close()
             await self._database.close()
@@ -211,6 +223,7 @@ class Engine:
         self._tasks += [
             asyncio.create_task(self._listener.run(), name=TASKS + "listen"),
             asyncio.create_task(self._guard(), name=TASKS + "guard"),
+            asyncio.create_task(self._wait_for_word(), name=TASKS + "word"),
         ]
         log.info(
             LogEvent.ENGINE_STARTED,
@@ -504,6 +517,7 @@ class Engine:
         """
         longest_seconds = self._settings.database.retry_seconds_max
         failures, own = 0, object()
+        await self._released.wait()
         while True:
             wake.clear()
             try:
@@ -534,6 +548,16 @@ class Engine:
                     await wake.wait()
             except TimeoutError:
                 pass
+
+    async def _wait_for_word(self) -> None:
+        """Hold everything back on a database that was restored, until that is accepted."""
+        while not self._released.is_set():
+            await asyncio.sleep(WORD_SECONDS)
+            try:
+                if not await is_restored(self._database):
+                    self._released.set()
+            except DatabaseUnavailable as error:
+                self._note_database(lost=str(error))
 
     def _note_database(self, *, lost: str | None) -> None:
         """Log an outage once, and its end once."""
@@ -611,7 +635,11 @@ class _Starting:
 
 
 def start_engine(
-    config: Settings | None = None, *, dsn: str | None = None, migrate: bool | None = None
+    config: Settings | None = None,
+    *,
+    dsn: str | None = None,
+    migrate: bool | None = None,
+    restored: bool = False,
 ) -> _Starting:
     """Start an engine on the running loop; it is ready when this returns.
 
@@ -622,6 +650,8 @@ def start_engine(
         config: settings, as `load_config()` reads them; the environment's unless given.
         dsn: which Postgres, in place of the one that the settings name.
         migrate: create or upgrade the schema first; `database.migrate_at_start` unless given.
+        restored: the database is a copy: send nothing before `aetherflow-hooks restore accept`.
+            One that the server itself shows to be a copy is noticed without this.
 
     Raises:
         ConfigInvalid: the settings cannot be used, or name no Postgres.
@@ -643,7 +673,7 @@ def start_engine(
                 "settings", ["database.dsn is empty: say which Postgres, or pass `dsn`"]
             )
         engine = Engine(settings)
-        await engine._start()  # noqa: SLF001  an engine is of use only once started
+        await engine._start(restored=restored)  # noqa: SLF001  an engine is of use only once started
         return engine
 
     return _Starting(start)

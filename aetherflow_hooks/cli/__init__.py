@@ -11,6 +11,7 @@ from aetherflow_hooks.cli.demo import demo
 from aetherflow_hooks.cli.emit import emit
 from aetherflow_hooks.cli.endpoint import endpoint
 from aetherflow_hooks.cli.keys import keys
+from aetherflow_hooks.cli.restore import restore
 from aetherflow_hooks.cli.roles import roles
 from aetherflow_hooks.cli.run import migrate, run
 from aetherflow_hooks.cli.session import plain
@@ -27,7 +28,7 @@ def commands() -> None:
 
 COMMANDS = (
     *(demo, run, migrate, endpoint, emit, delivery, status),
-    *(keys, roles, config, bench, systemd_unit),
+    *(restore, keys, roles, config, bench, systemd_unit),
 )
 for command in COMMANDS:
     commands.add_command(command)

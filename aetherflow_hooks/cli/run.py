@@ -16,13 +16,16 @@ from aetherflow_hooks.watch.supervisor import feed_watchdog, tell
 
 
 @click.command()
+@click.option(
+    "--restored", is_flag=True, help="Send nothing before `restore accept`: this is a copy."
+)
 @connected
-def run(settings: Settings) -> None:
+def run(settings: Settings, restored: bool) -> None:
     """Deliver, as a daemon. SIGTERM and Ctrl-C drain; a second one ends at once."""
     # What is in memory holds secrets, and is not to be written to a file.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     with asyncio.Runner(loop_factory=_fast_loop()) as runner:
-        runner.run(_run(settings))
+        runner.run(_run(settings, restored=restored))
 
 
 def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -35,9 +38,9 @@ def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return loop
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: Settings, *, restored: bool) -> None:
     stopping = stop_on_signals()
-    async with reachable(settings) as named, start_engine(named) as engine:
+    async with reachable(settings) as named, start_engine(named, restored=restored) as engine:
         # Whatever is there by now stays. To look through it for garbage takes 20 ms each time, in
         # which nothing is sent.
         gc.collect()

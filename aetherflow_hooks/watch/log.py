@@ -20,6 +20,7 @@ class LogEvent(StrEnum):
     """Every event that is ever logged."""
 
     ENGINE_STARTED = "engine.started"  # info: it takes part from now on
+    ENGINE_HELD = "engine.held"  # error: the database was restored: `restore accept` lets it go on
     ENGINE_STOPPING = "engine.stopping"  # info: it takes nothing new and drains
     ENGINE_STOPPED = "engine.stopped"  # info: everything is handed back
     ENGINE_SHARDS = "engine.shards"  # info: which shards are this engine's has changed

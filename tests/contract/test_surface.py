@@ -24,7 +24,7 @@ PUBLIC = {
     "emit": "connection type data tenant idempotency_key deliver_at expires_at ordering_key schema",
     "load_config": "file environment given",
     "migrate": "settings",
-    "start_engine": "config dsn migrate",
+    "start_engine": "config dsn migrate restored",
     "verify": "body headers secret tolerance_seconds now_unix_seconds",
 }
 

@@ -103,7 +103,7 @@ async def test_who_may_emit_may_nothing_else(world: World, as_: As) -> None:
     for sql in (
         "create table aetherflow.mine ()",
         "create function aetherflow.emit(x int) returns int language sql return 1",
-        "drop function aetherflow.emit(text, text, text, text, timestamptz, timestamptz)",
+        "drop function aetherflow.emit(text, text, text, text, timestamptz, timestamptz, text)",
         "drop schema aetherflow cascade",
         "set role aetherflow_engine",
     ):

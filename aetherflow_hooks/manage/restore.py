@@ -1,0 +1,49 @@
+"""Restore: a database that was brought back from a backup holds work that may have been done since.
+
+An engine that finds itself on such a copy sends nothing until an operator has looked at it. It is
+told by the server's system identifier and timeline, which a restored backup, a recovery to a moment
+and a promoted standby change.
+"""
+
+from typing import Any
+
+from aetherflow_hooks.db import Database
+from aetherflow_hooks.errors import DatabaseUnfit
+
+
+async def is_restored(database: Database) -> bool:
+    """Tell whether this database is a copy that nobody has accepted yet.
+
+    Where Postgres keeps to itself which server it is, as some providers have it, that is no.
+    """
+    try:
+        return bool(await database.value("is_restored"))
+    except DatabaseUnfit as error:
+        if "pg_control_" not in str(error):
+            raise
+        return False
+
+
+async def what_waits(database: Database) -> dict[str, Any]:
+    """Tell what an engine would send.
+
+    Keys: is_restored, events and deliveries that wait, oldest_emitted_at and newest_emitted_at of
+    their events, and last_attempt_at, the end of what is known to have been sent (None: nothing).
+    """
+    (row,) = await database.rows("what_waits")
+    return {"is_restored": await is_restored(database), **dict(row)}
+
+
+async def call_restored(database: Database) -> None:
+    """Let engines hold back as on a copy, where the server itself does not show it."""
+    await database.value("call_restored")
+
+
+async def accept_restore(database: Database, *, cancel: bool = False) -> dict[str, int]:
+    """Let engines work here; with `cancel` all that waits is given up first. Tell how much."""
+    told = {"events": 0, "deliveries": 0}
+    if cancel:
+        (row,) = await database.rows("cancel_waiting")
+        told = dict(row)
+    await database.value("accept_restore")
+    return told
