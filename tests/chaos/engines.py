@@ -33,8 +33,8 @@ SETTINGS = {
 class EngineProcess:
     """`aetherflow-hooks run`, which can be killed, frozen and starved."""
 
-    def __init__(self, dsn: str, log: Path, **settings: str) -> None:
-        """Start it."""
+    def __init__(self, dsn: str, log: Path, *, has_clock: bool, **settings: str) -> None:
+        """Start it; with a clock of its own, which can be set and costs time, if `has_clock`."""
         self.log = log
         self._was_asked = False
         self._clock = log.with_suffix(".clock")
@@ -49,14 +49,19 @@ class EngineProcess:
                         for name, value in (SETTINGS | settings).items()
                     },
                     "PYTHONFAULTHANDLER": "1",
-                    **({"LD_PRELOAD": FAKETIME} if FAKETIME else {}),
-                    "FAKETIME_TIMESTAMP_FILE": str(self._clock),
-                    "FAKETIME_NO_CACHE": "1",
-                    "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+                    **(self._with_clock() if has_clock else {}),
                 },
                 stderr=file,
             )
         self.pid = self._process.pid
+
+    def _with_clock(self) -> dict[str, str]:
+        return {
+            "LD_PRELOAD": FAKETIME,
+            "FAKETIME_TIMESTAMP_FILE": str(self._clock),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
 
     @property
     def exit_code(self) -> int | None:
@@ -75,6 +80,8 @@ class EngineProcess:
         """End it at once."""
         self._process.kill()
         self._process.wait()
+        for left in Path("/dev/shm").glob(f"*faketime_*_{self.pid}"):
+            left.unlink(missing_ok=True)
 
     def freeze(self) -> None:
         """Let it stand still."""

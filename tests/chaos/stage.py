@@ -27,6 +27,7 @@ class Stage:
         self.receiver = Receiver()
         self.engines: list[EngineProcess] = []
         self.stopping = asyncio.Event()
+        self.has_clocks = False  # whether engines have clocks that can be set
         self._name = name
         self._folder = folder
         self._engine_settings = engine_settings
@@ -59,7 +60,7 @@ class Stage:
     def start_engine(self) -> EngineProcess:
         """Start one more engine."""
         log = self._folder / f"{self._name}-{len(self.engines)}.log"
-        engine = EngineProcess(self.dsn, log, **self._engine_settings)
+        engine = EngineProcess(self.dsn, log, has_clock=self.has_clocks, **self._engine_settings)
         self.engines.append(engine)
         return engine
 
