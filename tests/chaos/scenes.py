@@ -221,7 +221,7 @@ async def outage(cluster: Cluster, folder: Path) -> str:
         await stage.add(stage.receiver.url("/other"), events=["other"])
         await stage.add(stage.receiver.url("/live"), events=["live"])
         await stage.set_state(back["id"], "paused")
-        engine = stage.start_engine()
+        stage.start_engine()
         for _ in range(10):
             await stage.value(
                 "select count(aetherflow.emit('a.b', '{}')) from generate_series(1, 10000)"
