@@ -3,13 +3,15 @@
 import asyncio
 import itertools
 import os
+import queue
 import re
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -110,6 +112,62 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ]
 
 
+class Databases:
+    """Makes databases ahead of the tests, and drops those of before beside them.
+
+    Both take longer than most tests do.
+    """
+
+    AHEAD = 3
+
+    def __init__(self, server: EmbeddedPostgres) -> None:
+        """Begin, in a thread and on a loop of its own."""
+        self._server = server
+        self._ready: queue.Queue[str] = queue.Queue(self.AHEAD)
+        self._used: queue.Queue[str] = queue.Queue()
+        self._is_over = False
+        self._work = threading.Thread(target=lambda: asyncio.run(self._run()))
+        self._work.start()
+
+    def take(self) -> str:
+        """Give the name of a migrated database that nobody has used."""
+        return self._ready.get(timeout=30)
+
+    def give_back(self, name: str) -> None:
+        """Drop a database when there is time."""
+        self._used.put(name)
+
+    def close(self) -> None:
+        """End; what is left goes with the server."""
+        self._is_over = True
+        self._work.join()
+
+    async def _run(self) -> None:
+        connection = await asyncpg.connect(self._server.dsn())
+        while not self._is_over:
+            if not self._ready.full():
+                self._ready.put(await make_database(connection, "template_hooks"))
+            elif not self._used.empty():
+                await connection.execute(f"drop database {self._used.get()} with (force)")
+            else:
+                await asyncio.sleep(0.005)
+        await connection.close()
+
+
+async def make_database(connection: Any, template: str) -> str:
+    """Make a database like another one; give its name."""
+    name = f"test_{next(_numbers)}"
+    await connection.execute(f"create database {name} template {template} strategy file_copy")
+    return name
+
+
+@pytest.fixture(scope="session")
+def databases(server: EmbeddedPostgres) -> Iterator[Databases]:
+    databases = Databases(server)
+    yield databases
+    databases.close()
+
+
 @pytest_asyncio.fixture
 async def empty_dsn(server: EmbeddedPostgres) -> AsyncIterator[str]:
     """A database that was never migrated."""
@@ -118,43 +176,31 @@ async def empty_dsn(server: EmbeddedPostgres) -> AsyncIterator[str]:
 
 
 @pytest_asyncio.fixture
-async def dsn(server: EmbeddedPostgres) -> AsyncIterator[str]:
-    """A migrated database."""
-    async with database_of(server, "template_hooks") as dsn:
-        yield dsn
+async def dsn(server: EmbeddedPostgres, databases: Databases) -> AsyncIterator[str]:
+    """A migrated database; what is still connected a moment after the test was leaked."""
+    name = databases.take()
+    yield server.dsn(name)
+    admin = await asyncpg.connect(server.dsn())
+    left = (
+        "select count(*) from pg_stat_activity"
+        " where datname = $1 and backend_type = 'client backend'"
+    )
+    give_up_at = time.monotonic() + 5
+    while await admin.fetchval(left, name):
+        assert time.monotonic() < give_up_at, "somebody is still connected"
+        await asyncio.sleep(0.01)
+    await admin.close()
+    databases.give_back(name)
 
 
-class database_of:  # noqa: N801  used as a function
-    def __init__(self, server: EmbeddedPostgres, template: str) -> None:
-        self._server, self._template = server, template
-        self._name = f"test_{next(_numbers)}"
-
-    async def __aenter__(self) -> str:
-        await self._admin(
-            f"create database {self._name} template {self._template} strategy file_copy"
-        )
-        return self._server.dsn(self._name)
-
-    async def __aexit__(self, *_: object) -> None:
-        """Drop it; what is still connected after a moment was leaked, and fails the test."""
-        give_up_at = time.monotonic() + 5
-        while True:
-            try:
-                await self._admin(f"drop database {self._name}")
-            except asyncpg.ObjectInUseError:
-                if time.monotonic() > give_up_at:
-                    await self._admin(f"drop database {self._name} with (force)")
-                    raise
-                await asyncio.sleep(0.05)
-            else:
-                return
-
-    async def _admin(self, sql: str) -> None:
-        connection = await asyncpg.connect(self._server.dsn())
-        try:
-            await connection.execute(sql)
-        finally:
-            await connection.close()
+@asynccontextmanager
+async def database_of(server: EmbeddedPostgres, template: str) -> AsyncIterator[str]:
+    """A database for as long as a test of any scope wants it."""
+    admin = await asyncpg.connect(server.dsn())
+    name = await make_database(admin, template)
+    yield server.dsn(name)
+    await admin.execute(f"drop database {name} with (force)")
+    await admin.close()
 
 
 @pytest_asyncio.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from aetherflow_hooks.rules.states import mermaid
+from tests.chaos.scenes import SCENES
 from tests.conftest import World
 
 ROOT = Path(__file__).parents[2]
@@ -117,6 +118,22 @@ async def test_the_body_shown_is_of_the_form_that_is_sent(world: World) -> None:
 def test_the_chart_is_the_table_of_states() -> None:
     (chart,) = blocks("mermaid")
     assert sorted(chart.split("\n")) == sorted([*mermaid().split("\n"), ""])
+
+
+def test_what_shows_a_promise_is_there() -> None:
+    """Each test and scene that the durability statement names; they are run elsewhere."""
+    statement = README.partition("### What is never lost")[2].partition("## How it works")[0]
+    named = set(re.findall(r"`(test_\w+)`", statement))
+    scenes = set(re.findall(r"--scene (\w+)`", statement))
+    there = {file.stem for file in (ROOT / "tests").rglob("test_*.py")} | {
+        name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"def (test_\w+)\(", file.read_text())
+    }
+    assert len(named) > 5
+    assert [name for name in named if not any(it.startswith(name) for it in there)] == []
+    assert scenes <= SCENES.keys()
+    assert len(scenes) == 3
 
 
 async def test_the_demo_shows_what_the_readme_shows(world: World) -> None:

@@ -15,7 +15,7 @@ import pytest
 import aetherflow_hooks
 from aetherflow_hooks.db.database import FLOW_OPTIONS, connect_options
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
-from tests.conftest import database_of, settings_for
+from tests.conftest import make_database, settings_for
 from tests.contract.plans import (
     WALKS,
     detours,
@@ -236,19 +236,26 @@ def sorts_of_what_waits(plan: list[dict[str, Any]]) -> list[str]:
 @pytest.fixture(scope="module")
 def full_dsn(server: EmbeddedPostgres) -> Iterator[str]:
     """A migrated database with a million deliveries, which Postgres has counted."""
-    database = database_of(server, "template_hooks")
 
     async def make() -> str:
-        dsn = await database.__aenter__()
-        connection = await asyncpg.connect(dsn)
+        admin = await asyncpg.connect(server.dsn())
+        name = await make_database(admin, "template_hooks")
+        await admin.close()
+        connection = await asyncpg.connect(server.dsn(name))
         await fill_with_a_million(connection)
         waiting = await connection.fetchval("select count(*) from aetherflow.deliveries")
         await connection.close()
         assert waiting == 1_000_000
-        return dsn
+        return name
 
-    yield asyncio.run(make())
-    asyncio.run(database.__aexit__())
+    async def drop(name: str) -> None:
+        admin = await asyncpg.connect(server.dsn())
+        await admin.execute(f"drop database {name} with (force)")
+        await admin.close()
+
+    name = asyncio.run(make())
+    yield server.dsn(name)
+    asyncio.run(drop(name))
 
 
 async def connect_as_the_flow(dsn: str) -> Any:
