@@ -644,3 +644,52 @@ def test_a_bad_argument_is_repeated_without_its_control_characters(
     hooks: Hooks, arguments: list[str]
 ) -> None:
     assert failed(hooks(*arguments, "x\x1b]0;x\x07")).isprintable()
+
+
+def test_an_endpoint_with_an_order_gets_keys(hooks: Hooks, dsn: str) -> None:
+    own = hooks("endpoint", "add", URL, "--ordering", "block", "--json").json
+    assert own["ordering"] == "block"
+    event_id = hooks("emit", "a.b", "--ordering-key", "usr_1").out.strip()
+    key = sql(dsn, "select ordering_key from aetherflow.events where id = $1", event_id)
+    assert key == "usr_1"
+    assert hooks("endpoint", "add", URL, "--ordering", "fifo").code == 2
+    assert "256 characters" in failed(hooks("emit", "a.b", "--ordering-key", "x" * 257))
+
+
+def test_a_delivery_is_retried_and_cancelled_by_hand(hooks: Hooks, dsn: str) -> None:
+    own = hooks("endpoint", "add", URL, "--json").json["id"]
+    event_id = hooks("emit", "a.b").out.strip()
+    named = f"dlv_{event_id[4:]}_{own[3:]}"
+    sql(
+        dsn,
+        "insert into aetherflow.deliveries (shard, event_shard, endpoint_id, event_id, due_at)"
+        " select aetherflow.shard_of($1), shard, $1, id, 'infinity' from aetherflow.events",
+        own,
+    )
+    assert hooks("delivery", "list", "--state", "halted", "--json").json[0]["id"] == named
+    assert hooks("delivery", "retry", named).out == f"{named} is due\n"
+    assert sql(dsn, "select due_at <= now() from aetherflow.deliveries")
+    assert hooks("delivery", "cancel", named).out == f"{named} cancelled\n"
+    dead = hooks("delivery", "list", "--state", "dead", "--json").json[0]
+    assert (dead["id"], dead["reason"]) == (named, "cancelled")
+    assert "no waiting delivery" in failed(hooks("delivery", "cancel", named))
+    assert hooks("delivery", "retry", named).code == 0
+    assert sql(dsn, "select count(*) from aetherflow.dead") == 0
+    assert sql(dsn, "select count(*) from aetherflow.deliveries") == 1
+    hooks("endpoint", "disable", own)
+    assert "its endpoint is disabled" in failed(hooks("delivery", "retry", named))
+    for command in ("retry", "cancel"):
+        assert "delivery" in failed(hooks("delivery", command, "dlv_x"))
+
+
+def test_a_restore_is_shown_held_and_accepted(hooks: Hooks, dsn: str) -> None:
+    hooks("emit", "a.b")
+    assert "engines work on this database" in hooks("restore", "show").out
+    assert "send nothing" in hooks("restore", "hold").out
+    said = hooks("restore", "show").out
+    assert "this database was restored" in said
+    assert "waiting: 1 events and 0 deliveries" in said
+    assert hooks("restore", "show", "--json").json["is_restored"] is True
+    assert "given up: 1 events" in hooks("restore", "accept", "--cancel-waiting").out
+    assert hooks("restore", "show", "--json").json["events"] == 0
+    assert sql(dsn, "select count(*) from aetherflow.outbox") == 0
