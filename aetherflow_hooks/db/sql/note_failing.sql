@@ -18,18 +18,19 @@ with changed as (
         version = e.version + (s.seconds >= $3)::integer,
         updated_at = case when s.seconds >= $3 then clock_timestamp() else e.updated_at end
     from (
-        select one.id, one.failing_told as told_before, coalesce(one.failing_since, now()) as since,
+        select one.row_at, one.failing_told as told_before, coalesce(one.failing_since, now()) as since,
                extract(epoch from now() - coalesce(one.failing_since, now()))::double precision as seconds
         from unnest($1::text[]) as k (id)
         cross join lateral (
-            select e.id, e.failing_since, e.failing_told from aetherflow.endpoints e
+            select e.ctid as row_at, e.failing_since, e.failing_told from aetherflow.endpoints e
             where e.id between k.id and k.id and e.state = 'active'
             order by e.id
             limit 1
             for update
         ) one
+        limit cardinality($1)
     ) s
-    where e.id = s.id
+    where e.ctid = s.row_at
     returning e.id, e.tenant, e.state, e.state_reason, e.failing_since, e.failing_told and not s.told_before as is_news
 )
 select 'disabled' as kind, c.id as endpoint_id from changed c

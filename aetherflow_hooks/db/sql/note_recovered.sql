@@ -6,17 +6,18 @@ with changed as (
     update aetherflow.endpoints e
     set failing_since = null, failing_told = false
     from (
-        select one.id, one.failing_since
+        select one.row_at, one.failing_since
         from unnest($1::text[]) as k (id)
         cross join lateral (
-            select e.id, e.failing_since from aetherflow.endpoints e
+            select e.ctid as row_at, e.failing_since from aetherflow.endpoints e
             where e.id between k.id and k.id and e.failing_since is not null
             order by e.id
             limit 1
             for update
         ) one
+        limit cardinality($1)
     ) s
-    where e.id = s.id
+    where e.ctid = s.row_at
     returning e.id, e.tenant, s.failing_since
 )
 select c.id as endpoint_id from changed c
