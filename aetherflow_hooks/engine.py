@@ -34,7 +34,7 @@ from aetherflow_hooks.flow.search import Search
 from aetherflow_hooks.flow.sweep import Sweep
 from aetherflow_hooks.http import BROKEN_OFF
 from aetherflow_hooks.manage.keys import check_keys
-from aetherflow_hooks.manage.restore import call_restored, is_restored, what_waits
+from aetherflow_hooks.manage.restore import call_restored, is_called_restored, is_restored
 from aetherflow_hooks.model import (
     Answered,
     Attempt,
@@ -189,11 +189,8 @@ class Engine:
             await self._sweep.prepare()
             if restored:
                 await call_restored(self._database)
-            if settings.engine.restore_guard and await is_restored(self._database):
-                told = await what_waits(self._database)
-                log.error(
-                    LogEvent.ENGINE_HELD, events=told["events"], deliveries=told["deliveries"]
-                )
+            if await self._is_held():
+                log.error(LogEvent.ENGINE_HELD, engine=self.id)
             else:
                 self._released.set()
                 await self._shards.turn()
@@ -549,12 +546,17 @@ class Engine:
             except TimeoutError:
                 pass
 
+    async def _is_held(self) -> bool:
+        """Tell whether the database was restored, as the guard finds or somebody says."""
+        guards = self._settings.engine.restore_guard
+        return await (is_restored if guards else is_called_restored)(self._database)
+
     async def _wait_for_word(self) -> None:
         """Hold everything back on a database that was restored, until that is accepted."""
         while not self._released.is_set():
             await asyncio.sleep(WORD_SECONDS)
             try:
-                if not await is_restored(self._database):
+                if not await self._is_held():
                     self._released.set()
             except DatabaseUnavailable as error:
                 self._note_database(lost=str(error))

@@ -4,7 +4,12 @@ import click
 
 from aetherflow_hooks.cli.session import as_json, connected, print_json, with_database
 from aetherflow_hooks.config import Settings
-from aetherflow_hooks.manage.restore import accept_restore, call_restored, what_waits
+from aetherflow_hooks.manage.restore import (
+    COUNTED_MAX,
+    accept_restore,
+    call_restored,
+    what_waits,
+)
 
 
 @click.group()
@@ -25,10 +30,12 @@ def show(settings: Settings, as_json: bool) -> None:
         click.echo("this database was restored: engines send nothing until `restore accept`")
     else:
         click.echo("engines work on this database")
-    click.echo(f"waiting: {found['events']} events and {found['deliveries']} deliveries")
-    if found["oldest_emitted_at"]:
-        click.echo(f"emitted from {found['oldest_emitted_at']} to {found['newest_emitted_at']}")
-    click.echo(f"the last attempt that is known here: {found['last_attempt_at'] or 'none'}")
+    click.echo(
+        f"waiting: {_count(found['events'])} events, {_count(found['deliveries'])} deliveries"
+    )
+    click.echo(
+        f"the newest event here was emitted at {found['last_event_at'] or 'no time: none is'}"
+    )
 
 
 @restore.command()
@@ -50,3 +57,7 @@ def hold(settings: Settings) -> None:
     """Let engines that start from now on hold back, as on a database that was restored."""
     with_database(settings, lambda db, _: call_restored(db))
     click.echo("engines that start now send nothing until `restore accept`")
+
+
+def _count(number: int) -> str:
+    return f"{number}" if number < COUNTED_MAX else f"{number} or more"

@@ -242,14 +242,14 @@ async def sorted_errors() -> AsyncIterator[None]:  # noqa: C901  a branch for ea
         raise DatabaseUnavailable("Postgres did not answer in time") from error
     except OSError as error:
         raise DatabaseUnavailable(f"Postgres cannot be reached: {error}") from error
-    except _PASSING as error:
-        raise DatabaseUnavailable(str(error) or type(error).__name__) from error
     except (
         asyncpg.InvalidParameterValueError,
         asyncpg.ProgramLimitExceededError,
         asyncpg.ConfigurationLimitExceededError,
     ) as error:
         raise InputRefused(error.message or str(error)) from error
+    except _PASSING as error:
+        raise DatabaseUnavailable(str(error) or type(error).__name__) from error
     except asyncpg.UniqueViolationError as error:
         raise AlreadyThere(str(error)) from error
     except asyncpg.DataError as error:

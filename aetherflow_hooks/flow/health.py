@@ -40,19 +40,24 @@ class Health:
         self._failures: Counter[str] = Counter()  # in a row, of those that fail
         self._failing: set[str] = set()  # to be written
         self._recovered: set[str] = set()  # likewise
+        self._well: set[str] = set()  # of those that were failing when they were read
         self.wake = asyncio.Event()
 
     def saw(self, endpoint: Endpoint, *, is_delivered: bool) -> None:
         """Take what came of an attempt."""
+        # What is known of an endpoint is as old as our copy of it, and is not read anew for this.
+        was_failing = endpoint.is_failing and endpoint.id not in self._well
         if is_delivered:
             failures = self._failures.pop(endpoint.id, 0) if self._failures else 0
-            if failures >= FAILING_FROM or endpoint.is_failing:
+            if failures >= FAILING_FROM or was_failing:
+                if endpoint.is_failing:
+                    self._well.add(endpoint.id)
                 self._failing.discard(endpoint.id)
                 self._recovered.add(endpoint.id)
                 self.wake.set()
             return
         self._failures[endpoint.id] += 1
-        if self._failures[endpoint.id] >= FAILING_FROM or endpoint.is_failing:
+        if self._failures[endpoint.id] >= FAILING_FROM or was_failing:
             self._recovered.discard(endpoint.id)
             self._failing.add(endpoint.id)
             self.wake.set()

@@ -317,6 +317,8 @@ class Lease:
         while self._doubtful:
             wanted, token = doubt = self._doubtful.pop()
             try:
+                for endpoint_id in filter(self._is_ordered, wanted.rooms):
+                    await self._database.rows("return_ordered", wanted.shard, endpoint_id, token)
                 await self._database.rows(
                     "return_doubtful", wanted.shard, list(wanted.rooms), token, DOUBTFUL_ROWS_MAX
                 )

@@ -10,16 +10,27 @@ from typing import Any
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import DatabaseUnfit
 
+COUNTED_MAX = 1_000_000
+BATCH_MAX = 10_000
+
+
+async def is_called_restored(database: Database) -> bool:
+    """Tell whether somebody has said that this database is a copy."""
+    return bool(await database.value("is_called_restored"))
+
 
 async def is_restored(database: Database) -> bool:
     """Tell whether this database is a copy that nobody has accepted yet.
 
-    Where Postgres keeps to itself which server it is, as some providers have it, that is no.
+    Where Postgres keeps to itself which server it is, as some providers have it, only what somebody
+    has said counts.
     """
+    if await is_called_restored(database):
+        return True
     try:
         return bool(await database.value("is_restored"))
     except DatabaseUnfit as error:
-        if "pg_control_" not in str(error):
+        if "function pg_" not in str(error):
             raise
         return False
 
@@ -27,10 +38,10 @@ async def is_restored(database: Database) -> bool:
 async def what_waits(database: Database) -> dict[str, Any]:
     """Tell what an engine would send.
 
-    Keys: is_restored, events and deliveries that wait, oldest_emitted_at and newest_emitted_at of
-    their events, and last_attempt_at, the end of what is known to have been sent (None: nothing).
+    Keys: is_restored; events and deliveries that wait, each counted up to a million; and
+    last_event_at, where the history that is here ends (None: there is no event).
     """
-    (row,) = await database.rows("what_waits")
+    (row,) = await database.rows("what_waits", COUNTED_MAX)
     return {"is_restored": await is_restored(database), **dict(row)}
 
 
@@ -43,7 +54,12 @@ async def accept_restore(database: Database, *, cancel: bool = False) -> dict[st
     """Let engines work here; with `cancel` all that waits is given up first. Tell how much."""
     told = {"events": 0, "deliveries": 0}
     if cancel:
-        (row,) = await database.rows("cancel_waiting")
-        told = dict(row)
+        for shard in range(await database.value("shards_count")):
+            while True:
+                (row,) = await database.rows("cancel_waiting", shard, BATCH_MAX)
+                for name in told:
+                    told[name] += row[name]
+                if max(row["events"], row["deliveries"]) < BATCH_MAX:
+                    break
     await database.value("accept_restore")
     return told

@@ -80,7 +80,10 @@ class Ledger:
                 rows[place] = row
             elif row["verdict"] != "late":
                 found.wrong.append(f"{place} has two results: {_brief(known)} {_brief(row)}")
-        given_up = {delivery_id(row["event_id"], row["endpoint_id"]) for row in dead}
+        given_up = {
+            delivery_id(row["event_id"], row["endpoint_id"]): row["died_at"].timestamp()
+            for row in dead
+        }
         for emitted in self.emitted.values():
             for endpoint_id in self.endpoints:
                 name = delivery_id(emitted.event_id, endpoint_id)
@@ -171,7 +174,7 @@ class Ledger:
             )
 
     def _check_order(
-        self, received: Sequence[Received], given_up: set[str], found: "Findings"
+        self, received: Sequence[Received], given_up: dict[str, float], found: "Findings"
     ) -> None:
         """Of each key, nothing arrived before all that comes before it was taken or given up."""
         earlier: dict[str, list[str]] = collections.defaultdict(list)
@@ -186,7 +189,10 @@ class Ledger:
             if key is None or request.headers["x-aetherflow-delivery"] != name:
                 continue
             ids = earlier[key]
-            while ids and (ids[0] in done or delivery_id(ids[0], self.ordered) in given_up):
+            while ids and (
+                ids[0] in done
+                or given_up.get(delivery_id(ids[0], self.ordered), math.inf) <= request.unix_seconds
+            ):
                 del ids[0]
             found.must(not ids or event_id <= ids[0], f"{name} arrived before {ids[:1]} of its key")
             if self._was_taken(request):

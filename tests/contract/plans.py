@@ -16,6 +16,7 @@ WALKS = {
         "outbox_pkey": "shard begun due_at",
         "subscriptions_pkey": "tenant pattern endpoint_id",
         "endpoints_pkey": "id",
+        "endpoints_ordered": "tenant id",
         "events_pkey": "shard id",
     },
     "fanout_begun": {
@@ -32,6 +33,10 @@ WALKS = {
     "lease_ordered": {
         "deliveries_order": "shard endpoint_id ordering_key",
         "endpoints_pkey": "id",
+    },
+    "return_ordered": {
+        "deliveries_pkey": "shard endpoint_id",
+        "deliveries_due": "shard endpoint_id",
     },
     "load_endpoints": {
         "endpoints_pkey": "id",

@@ -688,7 +688,7 @@ def test_a_restore_is_shown_held_and_accepted(hooks: Hooks, dsn: str) -> None:
     assert "send nothing" in hooks("restore", "hold").out
     said = hooks("restore", "show").out
     assert "this database was restored" in said
-    assert "waiting: 1 events and 0 deliveries" in said
+    assert "waiting: 1 events, 0 deliveries" in said
     assert hooks("restore", "show", "--json").json["is_restored"] is True
     assert "given up: 1 events" in hooks("restore", "accept", "--cancel-waiting").out
     assert hooks("restore", "show", "--json").json["events"] == 0

@@ -5,7 +5,11 @@ import logging
 import asyncpg
 import pytest
 
-from tests.conftest import World
+from aetherflow_hooks import start_engine
+from aetherflow_hooks.db import Database
+from aetherflow_hooks.dev.receiver import Receiver
+from aetherflow_hooks.manage.endpoints import NewEndpoint, add_endpoint
+from tests.conftest import World, settings_for, until
 
 
 async def test_the_view_and_the_function_tell_what_waits(world: World) -> None:
@@ -75,3 +79,25 @@ async def test_who_emits_can_be_let_see_a_number(world: World) -> None:
         await world.connection.execute(
             "reset role; drop owned by backlog_app; drop role backlog_app"
         )
+
+
+async def test_in_a_schema_of_another_name_operators_are_told_all_the_same(
+    empty_dsn: str, receiver: Receiver
+) -> None:
+    """What is refused is not what the engine itself has to say, or no result could be written."""
+    database = {"schema_name": "hooks", "migrate_at_start": True}
+    settings = settings_for(empty_dsn, database=database, emit={"backlog_max": 1})
+    async with start_engine(settings):
+        connection = await asyncpg.connect(empty_dsn)
+        async with Database(settings.database) as given:
+            new = NewEndpoint(url=receiver.url("/a", "500;wait=0.3"), retry_schedule_seconds=[])
+            await add_endpoint(given, new, settings=settings)
+        await connection.execute("select hooks.emit('a.b', '{}') from generate_series(1, 8)")
+        full = "select backlog_is_full from hooks.control"
+        await until(lambda: connection.fetchval(full))
+        with pytest.raises(asyncpg.ConfigurationLimitExceededError):
+            await connection.fetchval("select hooks.emit('a.b', '{}')")
+        await until(lambda: connection.fetchval("select count(*) = 8 from hooks.dead"))
+        told = "select count(*) from hooks.events where type = 'aetherflow.delivery.exhausted'"
+        assert await connection.fetchval(told) == 8
+        await connection.close()

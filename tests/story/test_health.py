@@ -28,7 +28,8 @@ async def failing(world: World, script: str = "500") -> str:
 async def hours_pass(world: World, hours: int) -> None:
     await world.connection.execute(
         "update aetherflow.endpoints"
-        " set failing_since = failing_since - make_interval(hours => $1)",
+        " set failing_since = failing_since - make_interval(hours => $1),"
+        " failing_told_at = failing_told_at - make_interval(hours => $1)",
         hours,
     )
 
@@ -80,7 +81,11 @@ async def test_case_36_one_success_among_failures_and_the_time_begins_anew(world
 async def test_case_37_a_restart_in_the_middle_forgets_nothing(world: World) -> None:
     async with world.engine():
         endpoint_id = await failing(world)
-    await hours_pass(world, 121)
+    await hours_pass(world, 25)
+    async with world.engine():
+        await world.emit()
+        await world.until("select bool_or(failing_told_at is not null) from aetherflow.endpoints")
+    await hours_pass(world, 100)
     async with world.engine():
         await world.emit()
         await world.until(
@@ -92,6 +97,7 @@ async def test_case_37_a_restart_in_the_middle_forgets_nothing(world: World) -> 
 async def test_case_38_recovered_is_told_once(world: World, restarts: bool) -> None:
     async with world.engine():
         endpoint_id = await failing(world, "500,500,500,500,200")
+        await hours_pass(world, 1)
         if not restarts:
             for _ in range(3):
                 await world.emit()
@@ -120,3 +126,28 @@ async def test_without_a_limit_nothing_is_disabled(world: World) -> None:
         await world.value("select state from aetherflow.endpoints where id = $1", endpoint_id)
         == "active"
     )
+
+
+async def test_after_a_quiet_week_the_first_failure_is_no_reason(world: World) -> None:
+    async with world.engine():
+        endpoint_id = await failing(world)
+        await hours_pass(world, 200)
+        for number in range(2):
+            await world.emit()
+            await world.until("select count(*) >= $1 from aetherflow.attempts", 5 + number)
+        await world.receiver.wait_for(1, "/ops")
+    assert told(world) == ["aetherflow.endpoint.failing"]
+    state = "select state from aetherflow.endpoints where id = $1"
+    assert await world.value(state, endpoint_id) == "active"
+
+
+async def test_one_that_comes_and_goes_is_not_told_of(world: World) -> None:
+    async with world.engine():
+        await failing(world, "500,500,500,500,200,500,200,500,200,200")
+    async with world.engine():
+        for number in range(6):
+            await world.emit()
+            await world.until("select count(*) >= $1 from aetherflow.attempts", 5 + number)
+        await world.until("select bool_and(failing_since is null) from aetherflow.endpoints")
+        await world.settled()
+    assert told(world) == []

@@ -4,12 +4,15 @@ import asyncio
 import json
 from typing import Any
 
+import asyncpg
 import pytest
 
 from aetherflow_hooks.errors import InputRefused, NotFound
 from aetherflow_hooks.manage.deliveries import cancel_delivery, retry_delivery
 from aetherflow_hooks.model import delivery_id
 from tests.conftest import World
+
+UNHURRIED: dict[str, Any] = {"pace": {"discover_seconds": 60}}  # nothing is found by chance
 
 
 def numbers(world: World, path: str = "/a", key: str | None = None) -> list[int]:
@@ -117,7 +120,7 @@ async def halted(world: World) -> str:
 
 
 async def test_case_66_with_block_the_key_halts_and_the_operator_is_told(world: World) -> None:
-    async with world.engine():
+    async with world.engine(**UNHURRIED):
         head = await halted(world)
         (told,) = await world.receiver.wait_for(1, "/ops")
         await emit_in_order(world, 2, "y")
@@ -134,7 +137,7 @@ async def test_case_66_with_block_the_key_halts_and_the_operator_is_told(world: 
 
 
 async def test_a_halted_head_can_be_cancelled_and_the_key_goes_on(world: World) -> None:
-    async with world.engine():
+    async with world.engine(**UNHURRIED):
         head = await halted(world)
         await cancel_delivery(world.database, head)
         await world.until("select count(*) = 0 from aetherflow.deliveries")
@@ -192,3 +195,42 @@ def _runs(numbers: list[int]) -> list[tuple[int, int]]:
 async def test_an_unknown_order_is_refused(world: World, ordering: Any) -> None:
     with pytest.raises(InputRefused, match="an order is one of skip, block"):
         await world.endpoint(ordering=ordering)
+
+
+async def test_an_event_for_very_many_is_not_overtaken_where_there_is_an_order(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aetherflow_hooks.flow.fanout.FIRST_ENDPOINTS", 2)
+    for number in range(6):
+        await world.endpoint(f"/{number}", events=["wide"])
+    for _ in range(3):
+        await world.endpoint("/a", events=["wide", "narrow"], ordering="skip")
+    wide = await world.emit("wide", ordering_key="x")
+    narrow = await world.emit("narrow", ordering_key="x")
+    async with world.engine():
+        await world.settled()
+    arrived = [request.headers["webhook-id"] for request in world.receiver.at("/a")]
+    assert sorted(arrived) == sorted([wide, narrow] * 3)
+    by_endpoint: dict[str, list[str]] = {}
+    for request in world.receiver.at("/a"):
+        endpoint = request.headers["x-aetherflow-delivery"].rpartition("_")[2]
+        by_endpoint.setdefault(endpoint, []).append(request.headers["webhook-id"])
+    assert list(by_endpoint.values()) == [[wide, narrow]] * 3
+    assert sum(len(world.receiver.at(f"/{number}")) for number in range(6)) == 6
+
+
+async def test_one_that_comes_late_does_not_go_beside_one_of_its_key(world: World) -> None:
+    await world.endpoint("/a", "200;wait=0.4", ordering="skip", max_in_flight=5)
+    late = await asyncpg.connect(world.dsn)
+    transaction = late.transaction()
+    await transaction.start()
+    first = await late.fetchval("select aetherflow.emit('a.b', '{}', ordering_key => 'x')")
+    second = await world.emit(ordering_key="x")
+    async with world.engine():
+        await world.receiver.wait_for(1)
+        await transaction.commit()
+        await world.receiver.wait_for(2)
+        await world.settled()
+    await late.close()
+    assert [request.headers["webhook-id"] for request in world.receiver.received] == [second, first]
+    assert world.receiver.open_most("/a") == 1

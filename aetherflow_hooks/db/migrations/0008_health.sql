@@ -2,5 +2,5 @@
 
 alter table aetherflow.endpoints add column failing_since timestamptz;
 comment on column aetherflow.endpoints.failing_since is 'When its attempts began to fail, one and all; null: it delivers.';
-alter table aetherflow.endpoints add column failing_told boolean not null default false;
-comment on column aetherflow.endpoints.failing_told is 'Operators know of that.';
+alter table aetherflow.endpoints add column failing_told_at timestamptz;
+comment on column aetherflow.endpoints.failing_told_at is 'When operators were told of that.';

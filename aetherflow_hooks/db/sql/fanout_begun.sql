@@ -42,12 +42,12 @@ with due as materialized (
 insert into aetherflow.deliveries (shard, event_shard, endpoint_id, event_id, due_at, expires_at, ordering_key,
                                    leased_until, lease_token, attempt)
 select e.shard, $1, c.endpoint_id, p.event_id, p.due_at, p.expires_at,
-       case when e.ordering is not null then '/' || coalesce(p.ordering_key, '') end, '-infinity', 0, 0
+       null, '-infinity', 0, 0
 from picked p
 cross join chosen c
 cross join lateral (
-    select e.shard, e.ordering from aetherflow.endpoints e
-    where e.id between c.endpoint_id and c.endpoint_id and e.state in ('active', 'paused')
+    select e.shard from aetherflow.endpoints e
+    where e.id between c.endpoint_id and c.endpoint_id and e.state in ('active', 'paused') and e.ordering is null
     order by e.id
     limit 1
 ) e

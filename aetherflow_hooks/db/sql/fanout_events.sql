@@ -15,7 +15,7 @@
 -- $4 says: a JSON object of "endpoint/version": [room, lease seconds], which holds no endpoint that
 -- has older work, and of one with an order none at all. Who wants a type is looked up once for all events of that type. Those that more
 -- than endpoints_max endpoints want go back into the outbox as begun, for fanout_begun to go on
--- behind the last. Data is read as by load_events. Nothing is due before $7: see find_events. Two
+-- behind the last; those with an order are all reached now, or a later event might come before it. Data is read as by load_events. Nothing is due before $7: see find_events. Two
 -- engines at one shard do each event once: the second waits for the first to delete it, and then does not find it. Locking first, to
 -- skip what is locked, would cost a log record each. So no delivery is made twice, and to ask for
 -- each whether it is there would cost half as much again; should one be there, by whatever hand, the
@@ -40,7 +40,7 @@ with due as materialized (
     group by p.tenant, p.type
 ), reached as materialized (
     select a.*, wanting.shards, wanting.endpoint_ids, wanting.first_event_ids, wanting.rooms, wanting.lease_seconds,
-           wanting.are_ordered
+           wanting.are_ordered, wanting.unordered, wanting.last_unordered
     from alike a
     cross join lateral (
         select array_agg(w.shard) as shards, array_agg(w.endpoint_id) as endpoint_ids,
@@ -49,20 +49,21 @@ with due as materialized (
                               else aetherflow.event_id_at(w.created_at) end) as first_event_ids,
                array_agg(coalesce((w.room -> 0)::integer, 0)) as rooms,
                array_agg((w.room -> 1)::double precision) as lease_seconds,
-               array_agg(w.is_ordered) as are_ordered
+               array_agg(w.is_ordered) as are_ordered, count(*) filter (where not w.is_ordered) as unordered,
+               max(w.endpoint_id) filter (where not w.is_ordered) as last_unordered
         from (
             -- an endpoint may choose a type by several patterns
-            select chosen.endpoint_id, chosen.shard, min(chosen.created_at) as created_at,
-                   chosen.ordering is not null as is_ordered,
-                   case when chosen.state = 'active' and chosen.ordering is null
-                        then $4::jsonb -> (chosen.endpoint_id || '/' || chosen.version) end as room
+            (select chosen.endpoint_id, chosen.shard, min(chosen.created_at) as created_at, false as is_ordered,
+                    case when chosen.state = 'active'
+                         then $4::jsonb -> (chosen.endpoint_id || '/' || chosen.version) end as room
             from aetherflow.patterns_of(a.type) as known (pattern)
             cross join lateral (
-                select s.endpoint_id, e.shard, e.state, e.version, e.ordering, s.created_at
+                select s.endpoint_id, e.shard, e.state, e.version, s.created_at
                 from aetherflow.subscriptions s
                 cross join lateral (
-                    select e.shard, e.state, e.version, e.ordering from aetherflow.endpoints e
+                    select e.shard, e.state, e.version from aetherflow.endpoints e
                     where e.id between s.endpoint_id and s.endpoint_id and e.state in ('active', 'paused')
+                      and e.ordering is null
                     order by e.id
                     limit 1
                 ) e
@@ -71,18 +72,36 @@ with due as materialized (
                 order by s.endpoint_id
                 limit $3
             ) chosen
-            group by chosen.endpoint_id, chosen.shard, chosen.state, chosen.version, chosen.ordering
+            group by chosen.endpoint_id, chosen.shard, chosen.state, chosen.version
             order by chosen.endpoint_id
-            limit $3
+            limit $3)
+            union all
+            select e.id, e.shard, min(s.created_at), true, null
+            from (
+                select e.id, e.shard, e.state from aetherflow.endpoints e
+                where e.ordering is not null and (e.tenant, e.id) > (a.tenant, '') and (e.tenant, e.id) < (a.tenant, '~')
+                order by e.tenant, e.id
+                limit 1000000
+            ) e
+            cross join lateral aetherflow.patterns_of(a.type) as known (pattern)
+            cross join lateral (
+                select s.created_at from aetherflow.subscriptions s
+                where (s.tenant, s.pattern, s.endpoint_id) >= (a.tenant, known.pattern, e.id)
+                  and (s.tenant, s.pattern, s.endpoint_id) <= (a.tenant, known.pattern, e.id)
+                order by s.tenant, s.pattern, s.endpoint_id
+                limit 1
+            ) s
+            where e.state in ('active', 'paused')
+            group by e.id, e.shard
         ) w
     ) wanting
 ), unfinished as (
     insert into aetherflow.outbox (shard, due_at, event_id, tenant, type, expires_at, ordering_key, after_endpoint)
     select $1, now(), e.event_id, r.tenant, r.type, e.expires_at, e.ordering_key,
-           r.endpoint_ids[cardinality(r.endpoint_ids)]
+           r.last_unordered
     from reached r
     cross join lateral unnest(r.event_ids, r.expires_ats, r.ordering_keys) as e (event_id, expires_at, ordering_key)
-    where cardinality(r.endpoint_ids) >= $3
+    where r.unordered >= $3
 ), made as (
     insert into aetherflow.deliveries (shard, event_shard, endpoint_id, event_id, due_at, expires_at, ordering_key,
                                        leased_until, lease_token, attempt)

@@ -6,7 +6,7 @@
 -- walks deliveries_due
 --
 -- A page of the endpoints that have anything waiting, in their order; of one that is not active, or
--- whose work is all on lease, the id alone. Hops from endpoint to endpoint, so that the cost is that
+-- whose work is all on lease or halted, the id alone. Hops from endpoint to endpoint, so that the cost is that
 -- of the endpoints and not of the rows.
 with recursive waiting as (
     (
@@ -28,8 +28,7 @@ with recursive waiting as (
 select w.endpoint_id, due.version, due.due_in_seconds
 from waiting w
 left join lateral (
-    select e.version,
-           extract(epoch from least(first.due_at, now() + interval '1 day') - now())::double precision as due_in_seconds
+    select e.version, extract(epoch from first.due_at - now())::double precision as due_in_seconds
     from (
         select e.version from aetherflow.endpoints e
         where e.id between w.endpoint_id and w.endpoint_id and e.state = 'active'
@@ -39,7 +38,7 @@ left join lateral (
     cross join lateral (
         select d.due_at from aetherflow.deliveries d
         where d.shard = $1 and d.endpoint_id = w.endpoint_id
-          and d.leased_until < now()
+          and d.leased_until < now() and d.due_at < 'infinity'
         order by d.due_at
         limit 1
     ) first

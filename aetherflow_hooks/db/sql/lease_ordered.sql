@@ -40,7 +40,19 @@ with recursive firsts as (
     order by e.id
     limit 1
 ), due as materialized (
-    select f.row_at from firsts f where f.due_at <= now() and f.leased_until < now() limit $5
+    select f.row_at from firsts f
+    where f.due_at <= now() and f.leased_until < now()
+      -- one that was retried by hand, or committed late, may come before one that is on its way
+      and not exists (
+          select from (
+              select d.leased_until from aetherflow.deliveries d
+              where d.shard = $1 and d.endpoint_id = $2 and d.ordering_key = f.ordering_key
+              order by d.event_id
+              limit 10
+          ) next
+          where next.leased_until > now()
+      )
+    limit $5
 ), taken as (
     update aetherflow.deliveries d
     set leased_until = now() + w.lease, lease_token = $8, attempt = d.attempt + 1

@@ -6,23 +6,29 @@
 --   $5 disabled_type text
 -- returns kind, endpoint_id
 --
--- Operators are told once, by an event that is there if and only if the change is.
+-- Operators are told once, by an event that is there if and only if the change is; and none is
+-- disabled who was not told of a day before, or as long before as the settings are apart: after a
+-- quiet week the first failure is no reason.
 with changed as (
     update aetherflow.endpoints e
     set failing_since = s.since,
-        failing_told = s.told_before or s.seconds >= $2,
-        state = case when s.seconds >= $3 then 'disabled' else 'active' end,
-        state_reason = case when s.seconds >= $3
+        failing_told_at = coalesce(s.told_at, case when s.seconds >= $2 then now() end),
+        state = case when s.has_ended then 'disabled' else 'active' end,
+        state_reason = case when s.has_ended
             then format('every attempt has failed since %s', to_char(s.since at time zone 'UTC', 'YYYY-MM-DD HH24:MI"Z"'))
             else e.state_reason end,
-        version = e.version + (s.seconds >= $3)::integer,
-        updated_at = case when s.seconds >= $3 then clock_timestamp() else e.updated_at end
+        version = e.version + s.has_ended::integer,
+        updated_at = case when s.has_ended then clock_timestamp() else e.updated_at end
     from (
-        select one.row_at, one.failing_told as told_before, coalesce(one.failing_since, now()) as since,
-               extract(epoch from now() - coalesce(one.failing_since, now()))::double precision as seconds
+        select one.row_at, one.told_at, coalesce(one.since, now()) as since,
+               coalesce(one.seconds, 0) as seconds,
+               coalesce(one.seconds >= $3 and one.told_seconds >= least(greatest($3 - $2, 0), 86400), false) as has_ended
         from unnest($1::text[]) as k (id)
         cross join lateral (
-            select e.ctid as row_at, e.failing_since, e.failing_told from aetherflow.endpoints e
+            select e.ctid as row_at, e.failing_since as since, e.failing_told_at as told_at,
+                   extract(epoch from now() - e.failing_since)::double precision as seconds,
+                   extract(epoch from now() - e.failing_told_at)::double precision as told_seconds
+            from aetherflow.endpoints e
             where e.id between k.id and k.id and e.state = 'active'
             order by e.id
             limit 1
@@ -31,7 +37,8 @@ with changed as (
         limit cardinality($1)
     ) s
     where e.ctid = s.row_at
-    returning e.id, e.tenant, e.state, e.state_reason, e.failing_since, e.failing_told and not s.told_before as is_news
+    returning e.id, e.tenant, e.state, e.state_reason, e.failing_since,
+              e.failing_told_at is not null and s.told_at is null as is_news
 )
 select 'disabled' as kind, c.id as endpoint_id from changed c
 where c.state = 'disabled' and aetherflow.emit($5::text, json_build_object(

@@ -11,7 +11,7 @@ with able as (
                 when v.id is null then 'its event is not kept any more' else 'due' end as told,
            v.shard as event_shard, v.ordering_key, v.expires_at
     from aetherflow.endpoints e
-    left join aetherflow.events v on v.id = $2
+    left join aetherflow.events v on v.shard = aetherflow.shard_of($2) and v.id = $2
     where e.id = $1
 ), hurried as (
     update aetherflow.deliveries d

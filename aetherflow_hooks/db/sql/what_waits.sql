@@ -1,14 +1,14 @@
--- what_waits: what would be sent if engines worked, and when they last did.
--- returns events, deliveries, oldest_emitted_at, newest_emitted_at, last_attempt_at
-select (select count(*) from aetherflow.outbox) as events, d.deliveries,
-       least(d.oldest, o.oldest) as oldest_emitted_at, greatest(d.newest, o.newest) as newest_emitted_at,
-       (select max(a.started_at) from aetherflow.attempts a) as last_attempt_at
-from (
-    select count(*) as deliveries, aetherflow.event_moment(min(d.event_id)) as oldest,
-           aetherflow.event_moment(max(d.event_id)) as newest
-    from aetherflow.deliveries d
-) d
-cross join (
-    select aetherflow.event_moment(min(o.event_id)) as oldest, aetherflow.event_moment(max(o.event_id)) as newest
-    from aetherflow.outbox o
-) o
+-- what_waits: what would be sent if engines worked, and the newest event that is here.
+--   $1 most bigint
+-- returns events, deliveries, last_event_at
+--
+-- Each is counted up to $1: there may be very many.
+select (select count(*) from (select from aetherflow.outbox limit $1) o) as events,
+       (select count(*) from (select from aetherflow.deliveries limit $1) d) as deliveries,
+       (
+           select max(aetherflow.event_moment(newest.id))
+           from aetherflow.shards s
+           cross join lateral (
+               select e.id from aetherflow.events e where e.shard = s.shard order by e.id desc limit 1
+           ) newest
+       ) as last_event_at
