@@ -268,16 +268,8 @@ class Lease:
         is_last_round = not after
         taken: list[tuple[Any, ...]] = []
         while True:
-            rows = await self._database.rows(
-                "lease_ordered",
-                shard,
-                endpoint_id,
-                after,
-                KEYS_MAX,
-                room - len(taken),
-                *self._lease_times,
-                token,
-            )
+            asked = shard, endpoint_id, after, KEYS_MAX, room - len(taken)
+            rows = await self._database.rows("lease_ordered", *asked, *self._lease_times, token)
             last_key, keys = after, 0
             for *row, key, keys_seen in rows:
                 if row[0] is not None:
@@ -312,7 +304,7 @@ class Lease:
     async def _resolve_doubts(self) -> None:
         """End leases that we may hold without knowing what of.
 
-        Without this they would wait for the lease's end after every lost connection.
+        Else they would wait for the lease's end after every lost connection.
         """
         while self._doubtful:
             wanted, token = doubt = self._doubtful.pop()

@@ -8,6 +8,7 @@ import asyncio
 import errno
 import functools
 import os
+import select
 import socket
 import ssl
 import tempfile
@@ -32,6 +33,7 @@ from aetherflow_hooks.rules.proxy import Proxy
 READ_BYTES = 65_536  # of a connection at once
 SLICE_BYTES = 4_096  # that go through the parser at once: some hundred of the shortest answers
 HEAD_BYTES_MAX = 524_288  # of an answer beside its body, with whatever comes before and within
+UNSEEN_SECONDS = 0.02  # what came longer ago has been read, unless the loop stood still meanwhile
 EMPTY_LINE = b"\r\n\r\n"  # with the end of the line before it: the end of a head
 INTERIM_MAX = 20  # answers that are not the final one (RFC 9110, 15.2)
 
@@ -215,7 +217,8 @@ class Connector(aiohttp.TCPConnector):
     """Hands out a kept connection only if it has been silent and is not too old.
 
     An answer that nobody asked for, lying on an idle connection, would be taken for the answer to
-    the next request, which would then not even be sent (aiohttp issue 13656).
+    the next request, which would then not even be sent (aiohttp issue 13656). After a process was
+    frozen or its loop stood still, such an answer may lie in the kernel yet.
     """
 
     def __init__(
@@ -277,6 +280,7 @@ class Connector(aiohttp.TCPConnector):
                 and not protocol.should_close
                 and now - idle_since <= self._idle_seconds_max
                 and now < protocol.used_until
+                and (now - idle_since < UNSEEN_SECONDS or not _has_unread(protocol.transport))
             ):
                 found = protocol
                 protocol.begin()
@@ -340,6 +344,13 @@ class Connector(aiohttp.TCPConnector):
     async def _get(self, key: ConnectionKey, traces: Any) -> Connection | None:  # noqa: ARG002
         protocol = self.take(key)
         return None if protocol is None else Connection(self, key, protocol, self._loop)
+
+
+def _has_unread(transport: Any) -> bool:
+    """Tell whether something came over a connection that was not read yet, be it its end."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def parts_are_there() -> bool:

@@ -3,8 +3,11 @@
 import asyncio
 import contextlib
 import shutil
+import socket
 import ssl
 import subprocess
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -334,3 +337,42 @@ async def test_over_tls_a_kept_connection_costs_one_handshake(
     assert connections == 2
     await client.close()
     server.close()
+
+
+def answers_unasked(listening: socket.socket, requests: list[bytes]) -> None:
+    """Answer a request with 200, and 50 ms later once more; answer the next with 500."""
+    while True:
+        try:
+            connection, _ = listening.accept()
+        except OSError:
+            return
+        with connection, contextlib.suppress(ConnectionResetError):
+            while request := connection.recv(65_536):
+                requests.append(request)
+                status = b"200 OK" if len(requests) == 1 else b"500 No"
+                connection.sendall(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
+                if len(requests) == 1:
+                    time.sleep(0.05)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+
+@pytest.mark.parametrize("direct", [True, False])
+async def test_a_30_what_came_while_the_loop_stood_still_is_no_answer_to_the_next(
+    direct: bool,
+) -> None:
+    """As after SIGSTOP: the unasked answer lies in the kernel, and nobody has seen it yet."""
+    requests: list[bytes] = []
+    listening = socket.create_server(("127.0.0.1", 0))
+    server = threading.Thread(target=answers_unasked, args=(listening, requests), daemon=True)
+    server.start()
+    client = Client(PostSettings(direct=direct), LOCAL, user_agent="Tests/1")
+    await client.open()
+    url = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+    assert await post(client, url) == Answered(200, None, b"")
+    time.sleep(0.2)  # the loop stands still
+    assert await post(client, url) == Answered(500, None, b"")
+    assert len(requests) == 2
+    await client.close()
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    server.join()
