@@ -51,18 +51,19 @@ def main() -> int:
 
 
 @asynccontextmanager
-async def place(*, is_own: bool) -> AsyncIterator[tuple[Cluster, Path]]:
-    """Start a server, on a small disk of its own where there can be one; give a folder for logs."""
+async def place(*, is_own: bool, small: bool) -> AsyncIterator[tuple[Cluster, Path]]:
+    """Start a server, on a `small` disk of its own where that can be; give a folder for logs."""
     folder = Path(tempfile.mkdtemp(prefix="aetherflow-chaos-"))
     folder.chmod(0o711)
     disk = None
     if is_own:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-        disk = folder / "disk"
+        disk = folder / "disk" if small else None
+    if disk is not None:
         disk.mkdir(mode=0o711)
         options = f"size={DISK_MIB}m,mode=711"
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk], check=True)
-    else:
+    if not is_own:
         print("no namespaces here: the faults of disks and of name servers are left out")
     base = (disk or folder) / "pg"
     base.mkdir(mode=0o711)
@@ -77,7 +78,7 @@ async def place(*, is_own: bool) -> AsyncIterator[tuple[Cluster, Path]]:
 
 async def show(scene: str, *, has_own_place: bool) -> int:
     """Play a scene; give 1 if its promise did not hold, else 0."""
-    async with place(is_own=has_own_place) as (cluster, folder):
+    async with place(is_own=has_own_place, small=False) as (cluster, folder):
         try:
             print(f"{scene}: {await SCENES[scene](cluster, folder)}")
         except Failed as failed:
@@ -90,7 +91,7 @@ async def play(seeds: range, seconds: float, *, has_own_place: bool) -> int:
     """Play seeds on one server; give 1 if anything was wrong, else 0."""
     wrong = committed = doubled = 0
     resumed = [0.0]
-    async with place(is_own=has_own_place) as (cluster, folder):
+    async with place(is_own=has_own_place, small=True) as (cluster, folder):
         for seed in seeds:
             began = time.monotonic()
             run = Run(seed, cluster, folder, seconds)

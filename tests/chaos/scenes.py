@@ -305,8 +305,13 @@ async def soak(cluster: Cluster, folder: Path, minutes: float = 30) -> str:
         began = time.monotonic()
         while (now := time.monotonic() - began) < minutes * 60:
             await asyncio.sleep(10)
-            with suppress(Exception):
+            with suppress(*LOST):
                 samples.append({"seconds": now} | await sample(stage, steady.pid))
+                if len(samples) % 6 == 1:
+                    print(
+                        "  ".join(f"{name} {it:,.0f}" for name, it in samples[-1].items()),
+                        flush=True,
+                    )
             if len(samples) % 2:
                 fault = dice.choice(["cut", "kill", "stall", "hold"])
                 with suppress(*LOST):
@@ -330,11 +335,14 @@ async def soak(cluster: Cluster, folder: Path, minutes: float = 30) -> str:
         committed = await producing
         await supervising
         waiting = await stage.value("select count(*) from aetherflow.deliveries")
-        table = "\n".join(
-            "  ".join(f"{name} {value:,.0f}" for name, value in it.items())
-            for it in samples[:: max(1, len(samples) // 15)]
+        first, last = samples[len(samples) // 10], samples[-1]
+        growth = ", ".join(
+            f"{name} {first[name]:,.0f} to {last[name]:,.0f} (at the most "
+            f"{max(it[name] for it in samples):,.0f})"
+            for name in first
+            if name != "seconds"
         )
-        return f"{len(committed):,} events, {waiting:,} wait in the end\n{table}"
+        return f"{len(committed):,} events, {waiting:,} wait in the end; {growth}"
 
 
 async def sample(stage: Stage, pid: int) -> dict[str, float]:
