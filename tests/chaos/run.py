@@ -26,6 +26,7 @@ ENGINES = 2
 PRODUCERS = 3
 EVENTS_PER_SECOND = 100
 PEACE_SECONDS_MAX = 60.0
+BAD_STEPS_PER_SECOND = 10  # of a run, that a receiver is bad at half of; then it is good
 HARMLESS = ("lock_a_table", "hold_a_snapshot", "put_in_poison", "jump_clock")  # to results
 LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
@@ -89,7 +90,10 @@ class Run(Stage):
 
     def _script(self) -> str:
         """Make up a receiver that is bad half of the time, and good in the end."""
-        steps = [self._dice.choice(BAD if self._dice.random() < 0.5 else GOOD) for _ in range(60)]
+        count = int(BAD_STEPS_PER_SECOND * self._seconds)
+        steps = [
+            self._dice.choice(BAD if self._dice.random() < 0.5 else GOOD) for _ in range(count)
+        ]
         return ",".join([*steps, "200"])
 
     # Producers: each has a connection, and asks anew whether what it did is there.
