@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import functools
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from tests.chaos.cluster import Cluster
 from tests.chaos.run import Run
-from tests.chaos.scenes import SCENES, Failed
+from tests.chaos.scenes import SCENES, Failed, Scene, soak
 
 DISK_MIB = 400
 
@@ -36,6 +37,7 @@ def main() -> int:
     parser.add_argument(
         "--scene", choices=SCENES, help="one promise at its full size, in place of seeds"
     )
+    parser.add_argument("--minutes", type=float, default=30, help="of the soak")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     own = None if options.inside else own_place()
@@ -46,7 +48,10 @@ def main() -> int:
     first, _, last = options.seeds.partition("-")
     seeds = range(int(first), int(last or first) + 1)
     if options.scene:
-        return asyncio.run(show(options.scene, has_own_place=options.inside))
+        scene = SCENES[options.scene]
+        if scene is soak:
+            scene = functools.partial(soak, minutes=options.minutes)
+        return asyncio.run(show(options.scene, scene, has_own_place=options.inside))
     return asyncio.run(play(seeds, options.seconds, has_own_place=options.inside))
 
 
@@ -76,13 +81,13 @@ async def place(*, is_own: bool, small: bool) -> AsyncIterator[tuple[Cluster, Pa
         print(f"logs: {folder}")
 
 
-async def show(scene: str, *, has_own_place: bool) -> int:
+async def show(name: str, scene: Scene, *, has_own_place: bool) -> int:
     """Play a scene; give 1 if its promise did not hold, else 0."""
     async with place(is_own=has_own_place, small=False) as (cluster, folder):
         try:
-            print(f"{scene}: {await SCENES[scene](cluster, folder)}")
+            print(f"{name}: {await scene(cluster, folder)}")
         except Failed as failed:
-            print(f"{scene}: WRONG: {failed}")
+            print(f"{name}: WRONG: {failed}")
             return 1
     return 0
 

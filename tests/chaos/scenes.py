@@ -296,11 +296,13 @@ async def soak(cluster: Cluster, folder: Path, minutes: float = 30) -> str:
     dice = random.Random(6)
     samples: list[dict[str, float]] = []
     async with stage.set_up():
-        await stage.add(stage.receiver.url("/good"))
-        await stage.add(stage.receiver.url("/bad", "500;wait=0.05"), retry_schedule_seconds=[1])
+        await stage.add(stage.receiver.url("/good"), events=["a.b"])
+        bad = stage.receiver.url("/bad", "500;wait=0.05")
+        await stage.add(bad, events=["bad"], retry_schedule_seconds=[1])
         steady = stage.start_engine()
         stage.start_engine()
         producing = asyncio.create_task(produce(stage, 500))
+        failing = asyncio.create_task(produce(stage, 2, event_type="bad", tick_seconds=1))
         supervising = asyncio.create_task(stage.supervise())
         began = time.monotonic()
         while (now := time.monotonic() - began) < minutes * 60:
@@ -332,7 +334,7 @@ async def soak(cluster: Cluster, folder: Path, minutes: float = 30) -> str:
                 del arrived[:100_000]
                 stage.receiver._book.by_path.clear()
         stage.stopping.set()
-        committed = await producing
+        committed = await producing | await failing
         await supervising
         waiting = await stage.value("select count(*) from aetherflow.deliveries")
         first, last = samples[len(samples) // 10], samples[-1]
@@ -366,7 +368,8 @@ async def sample(stage: Stage, pid: int) -> dict[str, float]:
     }
 
 
-SCENES: dict[str, Callable[[Cluster, Path], Coroutine[Any, Any, str]]] = {
+Scene = Callable[[Cluster, Path], Coroutine[Any, Any, str]]
+SCENES: dict[str, Scene] = {
     "kills": kills,
     "limits": limits,
     "order": order,
