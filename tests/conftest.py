@@ -45,7 +45,10 @@ BRISK: dict[str, dict[str, Any]] = {
 # How long a case takes says more about the machine than about the code. `make fuzz` looks for odd
 # ones for minutes, and not for a moment.
 hypothesis.settings.register_profile(
-    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "busy",
+    deadline=None,
+    max_examples=50,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.register_profile(
     "fuzz", hypothesis.settings.get_profile("busy"), max_examples=20_000
