@@ -73,9 +73,8 @@ PREVENTED_SECONDS_MIN = 0.2
 PREVENTED_SECONDS_MAX = 10.0
 WORD_SECONDS = 1.0  # between looks whether a restored database has been accepted
 STUCK_SECONDS = 60.0  # no turn of a stage takes so long by itself: its statements have time limits
-UNHURRIED = frozenset(
-    {"sweep", "wide", "search", "backlog"}
-)  # whose turns take as long as there is work
+# Whose turns take as long as there is work.
+UNHURRIED = frozenset({"sweep", "wide", "search", "backlog"})
 
 
 class Engine:
