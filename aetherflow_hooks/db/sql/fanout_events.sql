@@ -9,19 +9,20 @@
 -- returns events, shard, endpoint_id, event_id, leased_at, type, data, emitted_unix_seconds
 -- walks outbox_pkey, subscriptions_pkey, endpoints_pkey, events_pkey
 --
--- One row per new delivery that is on lease at once, one without an endpoint for each event of those
--- or, with $6, of all, and one without an event per endpoint that has other new work; at least one
--- row, with the number of events taken. On lease are, under the token, as many of an endpoint's as
--- $4 says: a JSON object of "endpoint/version": [room, lease seconds], which holds no endpoint that
--- has older work, and of one with an order none at all. Who wants a type is looked up once for all events of that type. Those that more
--- than endpoints_max endpoints want go back into the outbox as begun, for fanout_begun to go on
--- behind the last; those with an order are all reached now, or a later event might come before it. Data is read as by load_events. Nothing is due before $7: see find_events. Two
--- engines at one shard do each event once: the second waits for the first to delete it, and then does not find it. Locking first, to
--- skip what is locked, would cost a log record each. So no delivery is made twice, and to ask for
--- each whether it is there would cost half as much again; should one be there, by whatever hand, the
--- statement fails and is run `again`, which leaves it as it is. Rows are compared whole, and
--- endpoints looked up by `between`, since Postgres would walk another index where it believes a
--- table to be empty.
+-- One row per new delivery that is on lease at once, one without an endpoint for each event of
+-- those or, with $6, of all, and one without an event per endpoint that has other new work; at
+-- least one row, with the number of events taken. On lease are, under the token, as many of an
+-- endpoint's as $4 says: a JSON object of "endpoint/version": [room, lease seconds], which holds no
+-- endpoint that has older work, and none with an order. Who wants a type is looked up once for all
+-- events of that type. Those that more than endpoints_max endpoints want go back into the outbox as
+-- begun, for fanout_begun to go on behind the last; those with an order are all reached now, or a
+-- later event might come before it. Data is read as by load_events. Nothing is due before $7: see
+-- find_events. Two engines at one shard do each event once: the second waits for the first to
+-- delete it, and then does not find it. Locking first, to skip what is locked, would cost a log
+-- record each. So no delivery is made twice, and to ask for each whether it is there would cost
+-- half as much again; should one be there, by whatever hand, the statement fails and is run
+-- `again`, which leaves it as it is. Rows are compared whole, and endpoints looked up by `between`,
+-- since Postgres would walk another index where it believes a table to be empty.
 with due as materialized (
     select o.ctid as row_at from aetherflow.outbox o
     where o.shard = $1 and not o.begun and o.due_at between $7 and now()
