@@ -20,6 +20,7 @@ import asyncpg
 import hypothesis
 import pytest
 import pytest_asyncio
+from xdist.scheduler import LoadScopeScheduling
 
 from aetherflow_hooks import Engine, Settings, load_config, migrate, start_engine
 from aetherflow_hooks.db import Database
@@ -113,6 +114,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = [
         item for item in items if not {"session", "uvloop"} <= set(re.split(r"[\[\]-]", item.name))
     ]
+
+
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives each process one test after the other; those that share a dear fixture go together."""
+
+    TOGETHER = ("test_bench.py", "test_internet.py", "test_statements.py")
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if file.endswith(self.TOGETHER) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return Scheduling(config, log)
 
 
 class Databases:

@@ -149,6 +149,7 @@ async def test_a_shard_that_is_asked_for_while_it_is_read_is_read_again(
     shard = int(ids[0][-3:], 16) % 16
     of_shard = [it for it in ids if int(it[-3:], 16) % 16 == shard]
     searcher = Searcher(world)
+    searcher.search._every_seconds = 600
     searcher.search.look([shard])
     assert await searcher.search.turn() == 0
     searcher.search.look([shard])
@@ -163,6 +164,7 @@ async def test_looking_through_all_once_in_a_while_keeps_nobody_waiting(
     ids = await many(world, 30)
     shard = int(ids[-1][-3:], 16) % 16
     searcher = Searcher(world)
+    searcher.search._every_seconds = 600
     searcher.search._all_at -= 3600
     assert await searcher.search.turn() == 0
     assert await searcher.search.turn() > 1  # the next shard, after a rest
