@@ -345,10 +345,9 @@ class Pace:
         if now < lane.paused_until or not self._holds(lane.endpoint.shard, now):
             self._return_waiting(lane)
             return False
-        if (tokens := lane.tokens(now)) < 1:
-            self._look_again(lane, (1 - tokens) / (lane.endpoint.rate_per_second or 1))
-            return False
-        return True
+        if (wait_seconds := lane.wait_for_rate(now)) > 0:
+            self._look_again(lane, wait_seconds)
+        return wait_seconds <= 0
 
     def _ended(self, lane: Lane, started_at: float, reply: Reply | None) -> None:
         """Note the end of a POST; what it makes room for starts with what others do."""

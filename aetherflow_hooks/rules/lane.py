@@ -18,6 +18,7 @@ PAUSE_DOUBLINGS_MAX = 6  # so a minute at the most
 QUICK_SECONDS = 1.0  # an endpoint that answers within this is leased for ahead of its sending
 AHEAD_SECONDS = 0.5  # leases that are taken ahead could be sent within this
 RATE_AHEAD_SECONDS = 0.5  # a limited endpoint has leases for what it may get within this
+RATE_STEP_SECONDS = 0.01  # what a rate lets go within this may start together: less work for each
 LATE_SECONDS = 1.0  # something may be committed so long after the moment that it bears
 EVER_SECONDS = 1e11  # back to before the year 1: whatever a hand may have written is found
 SMOOTHING = 0.2  # of the newest duration in an endpoint's average
@@ -76,6 +77,7 @@ class Lane:
     later: dict[int, Alarm] = field(default_factory=dict)  # when more falls due
     refill: Alarm | None = None  # when its rate or a pause lets the next one go
     refill_at: float = 0.0
+    rate_from: float = 0.0  # its rate lets nothing go before
     touched_at: float = 0.0  # when it last had to do with anything
     due_since: float = -math.inf  # nothing that is not on lease was due before
     asked_since: float = -math.inf  # the same, of the statement that is under way
@@ -155,6 +157,16 @@ class Lane:
         rate = self.endpoint.rate_per_second
         return 1.0 if rate is None else self.bucket.fill(now, rate, self.endpoint.burst)
 
+    def wait_for_rate(self, now: float) -> float:
+        """Say in how many seconds its rate lets a POST go, and of a high one several; 0: now.
+
+        The bucket keeps what comes meanwhile, even of a burst of one.
+        """
+        if now >= self.rate_from and (tokens := self.tokens(now)) < 1:
+            missing_seconds = (1 - tokens) / (self.endpoint.rate_per_second or 1)
+            self.rate_from = now + max(missing_seconds, RATE_STEP_SECONDS)
+        return max(0.0, self.rate_from - now)
+
     def room_by_rate(self, now: float) -> tuple[int, float]:
         """Say how many more leases its rate allows for, and in how many seconds for the first."""
         rate = self.endpoint.rate_per_second
@@ -231,5 +243,6 @@ class Lane:
         self.is_shut = False
         self.failures = 0
         self.paused_until = 0.0
+        self.rate_from = 0.0
         if self.standing is Standing.FAILING:
             self.standing = Standing.NEW

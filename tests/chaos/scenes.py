@@ -207,7 +207,8 @@ def fail_some(receiver: Receiver, dice: random.Random) -> None:
 async def outage(cluster: Cluster, folder: Path) -> str:
     """Let 100,000 events wait for one endpoint, and see others while it recovers.
 
-    Beside what they see when nothing else is sent, and when as much is sent as it happens.
+    Beside what they see when nothing else is sent, and when as much is sent in the same rhythm, as
+    it happens.
     """
     stage = Stage("chaos_outage", cluster, folder, **USUAL)
     async with stage.set_up():
@@ -232,7 +233,9 @@ async def outage(cluster: Cluster, folder: Path) -> str:
         for _ in range(3):
             late["idle"] += await lateness(stage, 10)
             stage.stopping.clear()
-            producing = asyncio.create_task(produce(stage, 500, event_type="live"))
+            producing = asyncio.create_task(
+                produce(stage, 500, event_type="live", tick_seconds=0.01)
+            )
             late["live"] += await lateness(stage, 15)
             stage.stopping.set()
             await producing
@@ -244,8 +247,8 @@ async def outage(cluster: Cluster, folder: Path) -> str:
             await asyncio.sleep(2)
         requests = stage.receiver.at("/back")
         times = [request.began for request in requests]
-        worst = max(
-            (j - i + 1) - (10 + 500 * (times[j] - times[i] + 0.02))
+        worst = max(  # the receiver is itself late at times, since all else here shares its loop
+            (j - i + 1) - (10 + 500 * (times[j] - times[i] + 0.05))
             for i in range(0, len(times), 7)
             for j in range(i, min(i + 1000, len(times)), 5)
         )

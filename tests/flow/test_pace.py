@@ -521,3 +521,23 @@ async def test_high_rates_hold_though_timers_are_coarse(rate: float) -> None:
     expected = rate * (loop.time() - began)
     assert 0.8 * expected <= count <= 1.1 * expected + 1 + rate * 0.02
     await bench.pace.drain(0)
+
+
+async def test_what_a_high_rate_lets_go_starts_together() -> None:
+    """Its timer is not set for each POST: at 500/s that cost more than the sending."""
+    bench = Bench(slots=1000)
+    limited = endpoint("a", rate_per_second=500.0, max_in_flight=10)
+    loop = asyncio.get_running_loop()
+    for _ in range(2):
+        began, rounds, count = loop.time(), 0, 0
+        while loop.time() - began < 0.3:
+            bench.pace.due(limited)
+            bench.lease_all()
+            started = await bench.answer_all()
+            rounds += started > 0
+            count += started
+            await asyncio.sleep(0.0005)
+        assert count > 0.8 * 500 * (loop.time() - began)
+        assert rounds < count / 3
+        await asyncio.sleep(0.1)  # now its bucket is full, and so are its leases
+    await bench.pace.drain(0)

@@ -4,6 +4,8 @@ import asyncio
 import statistics
 import time
 
+from aetherflow_hooks.manage.endpoints import set_endpoint_state
+from aetherflow_hooks.model import EndpointState
 from tests.conftest import World
 
 
@@ -134,3 +136,20 @@ async def test_a_large_dead_backlog_does_not_delay_another_endpoint(world: World
             await world.receiver.wait_for(number, "/good")
             delays_ms.append((time.monotonic() - committed_at) * 1000)
     assert statistics.median(delays_ms) < 100, delays_ms
+
+
+async def test_what_waited_goes_on_at_its_rate_after_a_pause(world: World) -> None:
+    """Its bucket is full then, and it gets leases for all that may go within half a second."""
+    endpoint = await world.endpoint("/", rate_per_second=500, burst=10, max_in_flight=10)
+    await world.value("select count(aetherflow.emit('a.b', '{}')) from generate_series(1, 900)")
+    async with world.engine():
+        for so_many in (100, 400):
+            await world.receiver.wait_for(so_many)
+            await set_endpoint_state(world.database, endpoint["id"], EndpointState.PAUSED)
+            await world.until(
+                "select not exists (select from aetherflow.deliveries where leased_until > now())"
+            )
+            await asyncio.sleep(0.1)  # its bucket fills
+            await set_endpoint_state(world.database, endpoint["id"], EndpointState.ACTIVE)
+        await world.settled()
+    assert len(world.receiver.received) == 900
