@@ -18,7 +18,7 @@ from aetherflow_hooks.cli.session import (
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import InputRefused
-from aetherflow_hooks.manage import endpoints
+from aetherflow_hooks.manage import endpoints, secrets
 from aetherflow_hooks.model import EndpointState
 
 SHORT = ("id", "state", "events", "tenant", "url")
@@ -29,7 +29,7 @@ own_secret = click.option(
 overlap = click.option(
     "--overlap",
     type=float,
-    default=endpoints.OVERLAP_SECONDS_DEFAULT,
+    default=secrets.OVERLAP_SECONDS_DEFAULT,
     show_default=True,
     help="Seconds for which the old secret signs along.",
 )
@@ -172,7 +172,7 @@ def rotate_secret(
     own = _own(secret)
     rotated = with_database(
         settings,
-        lambda db, _: endpoints.rotate_secret(
+        lambda db, _: secrets.rotate_secret(
             db,
             endpoint_id,
             keyring=settings.keyring(),
@@ -200,7 +200,7 @@ def set_certificate(settings: Settings, endpoint_id: str, pem_file: Path | None)
     pem = None if pem_file is None else _from_file("the certificate", pem_file)
     with_database(
         settings,
-        lambda db, _: endpoints.set_certificate(db, endpoint_id, pem, keyring=settings.keyring()),
+        lambda db, _: secrets.set_certificate(db, endpoint_id, pem, keyring=settings.keyring()),
     )
     click.echo(f"{endpoint_id} is shown {'no certificate' if pem is None else 'its certificate'}")
 
@@ -213,7 +213,7 @@ def promote_secret(settings: Settings, endpoint_id: str, overlap: float) -> None
     """Make X-AetherFlow-Signature with the secret that waits for it."""
     with_database(
         settings,
-        lambda db, _: endpoints.promote_secret(db, endpoint_id, overlap_seconds=overlap),
+        lambda db, _: secrets.promote_secret(db, endpoint_id, overlap_seconds=overlap),
     )
     click.echo(f"{endpoint_id} signs with its new secret")
 

@@ -3,18 +3,17 @@
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import InputRefused, NotFound
 from aetherflow_hooks.manage.keys import seal
+from aetherflow_hooks.manage.secrets import chosen_secret, stored_certificate
 from aetherflow_hooks.model import EndpointState
-from aetherflow_hooks.rules.certificates import read_certificate
 from aetherflow_hooks.rules.headers import check_headers
-from aetherflow_hooks.rules.sealing import CERTIFICATE, Keyring
-from aetherflow_hooks.rules.signing import NEW_KEY_BYTES, check_secret, new_secret, public_key_of
+from aetherflow_hooks.rules.ranges import in_range
+from aetherflow_hooks.rules.signing import public_key_of
 from aetherflow_hooks.rules.topics import is_pattern
 from aetherflow_hooks.rules.urls import parse_url
 
@@ -26,8 +25,6 @@ IN_FLIGHT_MAX = 10_000
 TIMEOUT_SECONDS = (0.1, 300.0)
 RETRIES_MAX = 50
 RETRY_PAUSE_SECONDS_MAX = 30 * 86_400.0
-OVERLAP_SECONDS_DEFAULT = 86_400.0
-OVERLAP_SECONDS_MAX = 30 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +61,7 @@ async def add_endpoint(
     _check(new)
     check_headers(new.headers)
     url = parse_url(new.url, settings.egress_rules())
-    secret = _secret(new.secret, ed25519=new.ed25519)
+    secret = chosen_secret(new.secret, ed25519=new.ed25519)
     endpoint_id = f"ep_{secrets.token_hex(ID_BYTES)}"
     keyring = settings.keyring()
     await database.value(
@@ -83,7 +80,7 @@ async def add_endpoint(
         list(new.headers),
         [seal(keyring, value, endpoint_id, header=name) for name, value in new.headers.items()],
         public_key_of(secret),
-        *_certified(new.certificate, endpoint_id, keyring),
+        *stored_certificate(new.certificate, endpoint_id, keyring),
         new.ordering,
     )
     told = None if new.ed25519 else secret
@@ -132,99 +129,6 @@ async def delete_endpoint(database: Database, endpoint_id: str) -> None:
     await database.value("wake", endpoint_id)
 
 
-async def rotate_secret(
-    database: Database,
-    endpoint_id: str,
-    *,
-    keyring: Keyring,
-    secret: str | None = None,
-    ed25519: bool | None = None,
-    leads: bool = True,
-    overlap_seconds: float = OVERLAP_SECONDS_DEFAULT,
-) -> dict[str, Any]:
-    """Give an endpoint a new secret, stored under `keyring`; tell its `id` and `secret`, this once.
-
-    `webhook-signature` carries the signatures of the new secret and of those before it, and
-    `X-AetherFlow-Signature` is made with the new one at once; or, where it does not lead, from
-    `promote_secret` on. From then on the others have `overlap_seconds`. An endpoint that signs with
-    a pair of keys gets another pair, unless `ed25519` says otherwise; then `secret` is None.
-
-    Raises:
-        NotFound: there is no such endpoint.
-        InputRefused: `secret` breaks a rule, the overlap is not 0 to 30 days, 5 secrets are in
-            force, or one waits to be promoted.
-    """
-    _in_range("the overlap", overlap_seconds, 0, OVERLAP_SECONDS_MAX)
-    if ed25519 is None:
-        has_keys = bool((await show_endpoint(database, endpoint_id))["public_keys"])
-        ed25519 = has_keys and secret is None
-    new = _secret(secret, ed25519=ed25519)
-    was_found = await database.value(
-        "rotate_secret",
-        endpoint_id,
-        seal(keyring, new, endpoint_id),
-        public_key_of(new),
-        leads,
-        overlap_seconds,
-    )
-    if not was_found:
-        raise NotFound("endpoint", endpoint_id)
-    await database.value("wake", endpoint_id)
-    told = {"id": endpoint_id, "secret": None if ed25519 else new}
-    return told | {"public_key": public_key_of(new)}
-
-
-async def set_certificate(
-    database: Database, endpoint_id: str, pem: str | None, *, keyring: Keyring
-) -> None:
-    """Show an endpoint this certificate, a PEM with its private key, from now on; None: no more.
-
-    Raises:
-        NotFound: there is no such endpoint.
-        InputRefused: it is not a certificate with its key, or it has expired.
-    """
-    certified = _certified(pem, endpoint_id, keyring)
-    if await database.value("set_certificate", endpoint_id, *certified) is None:
-        raise NotFound("endpoint", endpoint_id)
-    await database.value("wake", endpoint_id)
-
-
-async def promote_secret(
-    database: Database, endpoint_id: str, *, overlap_seconds: float = OVERLAP_SECONDS_DEFAULT
-) -> None:
-    """Make `X-AetherFlow-Signature` with the secret that waits; those before it have the overlap.
-
-    Raises:
-        NotFound: there is no such endpoint.
-        InputRefused: no secret waits, or the overlap is not 0 to 30 days.
-    """
-    _in_range("the overlap", overlap_seconds, 0, OVERLAP_SECONDS_MAX)
-    if not await database.value("promote_secret", endpoint_id, overlap_seconds):
-        raise NotFound("endpoint", endpoint_id)
-    await database.value("wake", endpoint_id)
-
-
-def _certified(
-    pem: str | None, endpoint_id: str, keyring: Keyring
-) -> tuple[str | None, str | None, datetime | None]:
-    """Give a certificate as it is stored, with what is shown of it."""
-    if pem is None:
-        return None, None, None
-    certificate = read_certificate(pem)
-    if certificate.expires_at <= datetime.now(UTC):
-        raise InputRefused(f"the certificate has expired, at {certificate.expires_at}")
-    return seal(keyring, pem, endpoint_id, header=CERTIFICATE), *certificate
-
-
-def _secret(own: str | None, *, ed25519: bool) -> str:
-    """Take the secret that the user brings, or make one."""
-    if own is None:
-        return new_secret(secrets.token_bytes(NEW_KEY_BYTES), ed25519=ed25519)
-    if ed25519:
-        raise InputRefused("a secret of your own or a new pair of keys, not both")
-    return check_secret(own)
-
-
 def _check(new: NewEndpoint) -> None:
     if not 1 <= len(new.events) <= PATTERNS_MAX:
         raise InputRefused(f"an endpoint wants 1 to {PATTERNS_MAX} patterns of events")
@@ -249,9 +153,4 @@ def _check(new: NewEndpoint) -> None:
     numbers += [("a pause before a retry", pause, 0, RETRY_PAUSE_SECONDS_MAX) for pause in pauses]
     for what, value, low, high in numbers:
         if value is not None:
-            _in_range(what, value, low, high)
-
-
-def _in_range(what: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise InputRefused(f"{what} is {value:,.10g}, and must be {low:,.10g} to {high:,.10g}")
+            in_range(what, value, low, high)

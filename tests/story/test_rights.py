@@ -11,7 +11,7 @@ import pytest_asyncio
 from aetherflow_hooks import start_engine
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import DatabaseUnfit
-from aetherflow_hooks.manage import deliveries, endpoints, rights, status
+from aetherflow_hooks.manage import deliveries, endpoints, rights, secrets, status
 from aetherflow_hooks.manage.endpoints import NewEndpoint, add_endpoint
 from aetherflow_hooks.model import EndpointState
 from aetherflow_hooks.rules.sealing import write_key
@@ -162,8 +162,8 @@ async def test_an_engine_needs_its_role_and_nothing_else(world: World, as_: As) 
         gone = NewEndpoint(url=world.receiver.url("/gone", "410"))
         await add_endpoint(database, gone, settings=settings)
         keyring = settings.keyring()
-        await endpoints.rotate_secret(database, added["id"], keyring=keyring, leads=False)
-        await endpoints.promote_secret(database, added["id"])
+        await secrets.rotate_secret(database, added["id"], keyring=keyring, leads=False)
+        await secrets.promote_secret(database, added["id"])
         app = await as_("hooks_app")
         await app.execute("select aetherflow.emit('a.b', '{}', idempotency_key => 'k')")
         await world.settled()

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from aetherflow_hooks.dev.receiver import Received
 from aetherflow_hooks.errors import BadSignature, InputRefused, NotFound
-from aetherflow_hooks.manage.endpoints import promote_secret, rotate_secret, show_endpoint
+from aetherflow_hooks.manage.endpoints import show_endpoint
+from aetherflow_hooks.manage.secrets import promote_secret, rotate_secret
 from aetherflow_hooks.receive import verify, verify_body
 from aetherflow_hooks.rules.sealing import Keyring
 from aetherflow_hooks.rules.signing import new_secret, public_key_of

@@ -14,12 +14,8 @@ from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import InputRefused, KeyMissing
 from aetherflow_hooks.flow import hold
 from aetherflow_hooks.manage import keys
-from aetherflow_hooks.manage.endpoints import (
-    NewEndpoint,
-    add_endpoint,
-    delete_endpoint,
-    rotate_secret,
-)
+from aetherflow_hooks.manage.endpoints import NewEndpoint, add_endpoint, delete_endpoint
+from aetherflow_hooks.manage.secrets import rotate_secret
 from aetherflow_hooks.rules.sealing import Keyring, write_key
 from tests.conftest import World
 

@@ -11,10 +11,10 @@ from aetherflow_hooks.manage.endpoints import (
     NewEndpoint,
     add_endpoint,
     delete_endpoint,
-    set_certificate,
     show_endpoint,
 )
 from aetherflow_hooks.manage.keys import seal_anew
+from aetherflow_hooks.manage.secrets import set_certificate
 from aetherflow_hooks.rules.sealing import write_key
 from tests.authority import Authority
 from tests.conftest import World
