@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -20,6 +20,7 @@ from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import InputRefused
 from aetherflow_hooks.manage import endpoints, secrets
 from aetherflow_hooks.model import EndpointState
+from aetherflow_hooks.rules.retry import PRESETS
 
 SHORT = ("id", "state", "events", "tenant", "url")
 
@@ -35,6 +36,43 @@ overlap = click.option(
 )
 
 
+PLAIN = (  # options of `add` and `update` that need no reading, by the names of what they set
+    click.option("--description", help="For people."),
+    click.option("--rate", "rate_per_second", type=float, help="POSTs per second."),
+    click.option("--burst", type=int, help="POSTs at once after a rest; 1 by default."),
+    click.option("--max-in-flight", type=int, help="POSTs under way at once."),
+    click.option("--timeout", "timeout_seconds", type=float, help="Seconds for a whole attempt."),
+    click.option(
+        "--ordering",
+        type=click.Choice(endpoints.ORDERINGS),
+        help="Send the events of an ordering key one after the other; when one is given up, skip"
+        " it, or block the key until it is retried or cancelled.",
+    ),
+)
+RESETS = {
+    "rate": "rate_per_second",
+    "max-in-flight": "max_in_flight",
+    "timeout": "timeout_seconds",
+    "retries": "retry_schedule_seconds",
+}
+retries_option = click.option(
+    "--retries",
+    help=f"The pause before each retry in seconds: 10,60,600; or one of {', '.join(PRESETS)}.",
+)
+header_option = click.option(
+    "--header",
+    multiple=True,
+    help="A header of its own: 'X-Team=payments', or 'Authorization=@FILE' to read its value.",
+)
+
+
+def plain_options(command: Any) -> Any:
+    """Give a command those options."""
+    for option in reversed(PLAIN):
+        command = option(command)
+    return command
+
+
 @click.group()
 def endpoint() -> None:
     """Endpoints: URLs that want events."""
@@ -44,40 +82,27 @@ def endpoint() -> None:
 @click.argument("url")
 @click.option("--events", default="*", help="Patterns, parted by commas: user.*,billing.updated.")
 @click.option("--tenant", default="", help="The owner; it gets events of the same tenant only.")
-@click.option("--description", default="", help="For people.")
 @own_secret
 @click.option("--ed25519", is_flag=True, help="Sign with a pair of keys: print the public one.")
-@click.option("--rate", type=float, help="POSTs per second.")
-@click.option("--burst", type=int, default=1, show_default=True, help="POSTs at once after a rest.")
-@click.option("--max-in-flight", type=int, help="POSTs under way at once.")
-@click.option("--timeout", type=float, help="Seconds for a whole attempt.")
-@click.option(
-    "--header",
-    multiple=True,
-    help="A header of its own: 'X-Team=payments', or 'Authorization=@FILE' to read its value.",
-)
+@header_option
 @click.option(
     "--certificate",
     type=click.Path(path_type=Path, dir_okay=False),
     help="A PEM file: a certificate that we show to it (mutual TLS), with its private key.",
 )
-@click.option(
-    "--ordering",
-    type=click.Choice(endpoints.ORDERINGS),
-    help="Send the events of an ordering key one after the other; when one is given up, skip it, or"
-    " block the key until it is retried or cancelled.",
-)
-@click.option("--retries", help="The pause before each retry in seconds: 10,60,600. '' for none.")
+@retries_option
+@plain_options
 @as_json
 @connected
 def add(
     settings: Settings,
     as_json: bool,
+    url: str,
+    tenant: str,
     events: str,
-    rate: float | None,
-    timeout: float | None,
     retries: str | None,
     secret: str | None,
+    ed25519: bool,
     header: Sequence[str],
     certificate: Path | None,
     **given: Any,
@@ -88,14 +113,15 @@ def add(
     value of a header by a file.
     """
     new = endpoints.NewEndpoint(
+        url=url,
+        tenant=tenant,
         secret=_own(secret),
-        events=[pattern.strip() for pattern in events.split(",")],
-        rate_per_second=rate,
-        timeout_seconds=timeout,
+        ed25519=ed25519,
+        events=_patterns(events),
         retry_schedule_seconds=_pauses(retries),
         headers=_headers(header),
         certificate=None if certificate is None else _from_file("the certificate", certificate),
-        **given,
+        **{name: value for name, value in given.items() if value is not None},
     )
 
     async def work(database: Database, named: Settings) -> dict[str, Any]:
@@ -127,11 +153,54 @@ def list_(settings: Settings, tenant: str | None, as_json: bool) -> None:
 def show(settings: Settings, endpoint_id: str, as_json: bool) -> None:
     """Print all that is known of an endpoint, but for its secret."""
     found = with_database(settings, lambda db, _: endpoints.show_endpoint(db, endpoint_id))
-    if as_json:
-        print_json(found)
-        return
-    for name, value in found.items():
-        click.echo(f"{name:<24}{'(the setting)' if value is None else plain(value)}")
+    _print_one(found, as_json=as_json)
+
+
+@endpoint.command()
+@click.argument("endpoint_id", metavar="ID")
+@click.option("--url", help="Where to POST.")
+@click.option("--events", help="Patterns, in place of those before: user.*,billing.updated.")
+@header_option
+@click.option("--remove-header", multiple=True, metavar="NAME", help="Take a header away.")
+@retries_option
+@plain_options
+@click.option(
+    "--reset", multiple=True, type=click.Choice(list(RESETS)), help="Go by the setting again."
+)
+@as_json
+@connected
+def update(
+    settings: Settings,
+    endpoint_id: str,
+    events: str | None,
+    header: Sequence[str],
+    remove_header: Sequence[str],
+    retries: str | None,
+    reset: Sequence[str],
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Change an endpoint; what is not named stays as it is."""
+    change: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if events is not None:
+        change["events"] = _patterns(events)
+    if header or remove_header:
+        change["headers"] = _headers(header) | dict.fromkeys(remove_header)
+    if retries is not None:
+        change["retry_schedule_seconds"] = _pauses(retries)
+    for name in reset:
+        if RESETS[name] in change:
+            raise InputRefused(f"--{name} is given and reset at once")
+        change[RESETS[name]] = None
+    if not change:
+        raise InputRefused("nothing is to be changed: see --help for what can be")
+
+    async def work(database: Database, named: Settings) -> dict[str, Any]:
+        return await endpoints.change_endpoint(
+            database, endpoint_id, cast("endpoints.EndpointChange", change), settings=named
+        )
+
+    _print_one(with_database(settings, work), as_json=as_json)
 
 
 @endpoint.command()
@@ -233,6 +302,14 @@ _state_command("disable", EndpointState.DISABLED, "Take no events; what waits st
 _state_command("enable", EndpointState.ACTIVE, "Take events again.")
 
 
+def _print_one(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    for name, value in found.items():
+        click.echo(f"{name:<24}{'(the setting)' if value is None else plain(value)}")
+
+
 def _print_secret(secret: str | None, public_key: str | None) -> None:
     if secret is not None:
         click.echo(f"secret  {secret}")
@@ -272,12 +349,18 @@ def _own(secret: str | None) -> str | None:
     return sys.stdin.readline().rstrip("\r\n") if secret == "-" else secret  # noqa: S105
 
 
-def _pauses(text: str | None) -> list[float] | None:
-    if text is None:
-        return None
+def _patterns(text: str) -> list[str]:
+    return [pattern.strip() for pattern in text.split(",")]
+
+
+def _pauses(text: str | None) -> list[float] | str | None:
+    """Read the pauses of a retry schedule, or leave the name of a preset as it is."""
+    if text is None or text in PRESETS:
+        return text
     try:
         return [float(pause) for pause in text.split(",") if pause.strip()]
     except ValueError:
         raise InputRefused(
-            f"--retries {text!r} is not a list of seconds such as 10,60,600"
+            f"--retries {text!r} is not a list of seconds such as 10,60,600, nor one of "
+            f"{', '.join(PRESETS)}"
         ) from None

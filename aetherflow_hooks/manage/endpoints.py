@@ -2,8 +2,8 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypedDict
 
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database
@@ -11,8 +11,9 @@ from aetherflow_hooks.errors import InputRefused, NotFound
 from aetherflow_hooks.manage.keys import seal
 from aetherflow_hooks.manage.secrets import chosen_secret, stored_certificate
 from aetherflow_hooks.model import EndpointState
-from aetherflow_hooks.rules.headers import check_headers
+from aetherflow_hooks.rules.headers import check_headers, check_names
 from aetherflow_hooks.rules.ranges import in_range
+from aetherflow_hooks.rules.retry import schedule_of
 from aetherflow_hooks.rules.signing import public_key_of
 from aetherflow_hooks.rules.topics import is_pattern
 from aetherflow_hooks.rules.urls import parse_url
@@ -25,6 +26,7 @@ IN_FLIGHT_MAX = 10_000
 TIMEOUT_SECONDS = (0.1, 300.0)
 RETRIES_MAX = 50
 RETRY_PAUSE_SECONDS_MAX = 30 * 86_400.0
+CHANGE_TRIES_MAX = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +45,26 @@ class NewEndpoint:
     burst: int = 1
     max_in_flight: int | None = None
     timeout_seconds: float | None = None
-    retry_schedule_seconds: Sequence[float] | None = None
+    retry_schedule_seconds: Sequence[float] | str | None = None  # or the name of a preset
     ordering: str | None = None  # skip or block: what follows of a key when one is given up
+
+
+class EndpointChange(TypedDict, total=False):
+    """What an endpoint is to be from now on; what is not named stays. None stands for the setting.
+
+    Of `headers` those that are named are replaced, or taken away where the value is None.
+    """
+
+    url: str
+    events: Sequence[str]
+    description: str
+    headers: Mapping[str, str | None]
+    rate_per_second: float | None  # None: no limit
+    burst: int
+    max_in_flight: int | None
+    timeout_seconds: float | None
+    retry_schedule_seconds: Sequence[float] | str | None
+    ordering: str | None
 
 
 async def add_endpoint(
@@ -74,7 +94,7 @@ async def add_endpoint(
         new.burst,
         new.max_in_flight,
         new.timeout_seconds,
-        new.retry_schedule_seconds,
+        schedule_of(new.retry_schedule_seconds),
         seal(keyring, secret, endpoint_id),
         list(new.events),
         list(new.headers),
@@ -104,6 +124,62 @@ async def show_endpoint(database: Database, endpoint_id: str) -> dict[str, Any]:
     return dict(rows[0])
 
 
+async def change_endpoint(
+    database: Database,
+    endpoint_id: str,
+    change: EndpointChange,
+    *,
+    settings: Settings,
+    version: int | None = None,
+) -> dict[str, Any]:
+    """Change an endpoint; give it as `show_endpoint` does.
+
+    Engines go by it within milliseconds; what is being sent at that moment goes on as it was. Only
+    a change of what was seen as `version` is made, where that is given.
+
+    Raises:
+        NotFound: there is none of this id.
+        InputRefused: a value breaks a rule, or the endpoint is not at that version; nothing was
+            changed.
+    """
+    headers = change.get("headers", {})
+    check_names(list(headers))
+    given = {name: value for name, value in headers.items() if value is not None}
+    check_headers(given)
+    keyring = settings.keyring()
+    for _ in range(CHANGE_TRIES_MAX):
+        old = await show_endpoint(database, endpoint_id)
+        if version not in (None, old["version"]):
+            break
+        new = _changed(old, change)
+        _check(new)
+        if "url" in change:  # what is there may have been let in by other settings
+            new = replace(new, url=str(parse_url(new.url, settings.egress_rules())))
+        _check_order(old["ordering"], new.ordering)
+        check_names([*new.headers, *given])
+        was_changed = await database.value(
+            "change_endpoint",
+            endpoint_id,
+            old["version"],
+            new.url,
+            new.description,
+            new.rate_per_second,
+            new.burst,
+            new.max_in_flight,
+            new.timeout_seconds,
+            schedule_of(new.retry_schedule_seconds),
+            new.ordering,
+            list(new.events),
+            [name.lower() for name in headers],
+            list(given),
+            [seal(keyring, value, endpoint_id, header=name) for name, value in given.items()],
+        )
+        if was_changed:
+            await database.value("wake", endpoint_id)
+            return await show_endpoint(database, endpoint_id)
+    raise InputRefused(f"{endpoint_id} has been changed meanwhile: look at it again")
+
+
 async def set_endpoint_state(database: Database, endpoint_id: str, state: EndpointState) -> None:
     """Make an endpoint active, paused or disabled. What waits for it stays.
 
@@ -129,6 +205,26 @@ async def delete_endpoint(database: Database, endpoint_id: str) -> None:
     await database.value("wake", endpoint_id)
 
 
+def _changed(old: Mapping[str, Any], change: EndpointChange) -> NewEndpoint:
+    """Give an endpoint as it is to be; of its headers the names that stay, without values."""
+    names = [field.name for field in fields(NewEndpoint) if field.name in old]
+    gone = {name.lower() for name in change.get("headers", {})}
+    kept = {name: "" for name in old["headers"] if name.lower() not in gone}
+    return NewEndpoint(
+        **{name: old[name] for name in names}
+        | dict(change)
+        | {"headers": kept, "certificate": None}
+    )
+
+
+def _check_order(old: str | None, new: str | None) -> None:
+    if (old is None) != (new is None):
+        raise InputRefused(
+            "whether an endpoint has an order is chosen when it is added, since what waits is kept "
+            "otherwise: add another one, and delete this one"
+        )
+
+
 def _check(new: NewEndpoint) -> None:
     if not 1 <= len(new.events) <= PATTERNS_MAX:
         raise InputRefused(f"an endpoint wants 1 to {PATTERNS_MAX} patterns of events")
@@ -147,9 +243,9 @@ def _check(new: NewEndpoint) -> None:
         ("the burst", new.burst, 1, IN_FLIGHT_MAX),
         ("max-in-flight", new.max_in_flight, 1, IN_FLIGHT_MAX),
         ("the timeout", new.timeout_seconds, *TIMEOUT_SECONDS),
-        ("the number of retries", len(new.retry_schedule_seconds or ()), 0, RETRIES_MAX),
     ]
-    pauses = new.retry_schedule_seconds or ()
+    pauses = schedule_of(new.retry_schedule_seconds) or ()
+    numbers.append(("the number of retries", len(pauses), 0, RETRIES_MAX))
     numbers += [("a pause before a retry", pause, 0, RETRY_PAUSE_SECONDS_MAX) for pause in pauses]
     for what, value, low, high in numbers:
         if value is not None:

@@ -6,7 +6,7 @@ hand may have written the row.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from aetherflow_hooks.errors import InputRefused
 from aetherflow_hooks.rules.sealing import SEALED_PREFIX
@@ -36,10 +36,7 @@ def check_headers(headers: Mapping[str, str]) -> None:
     Raises:
         InputRefused: the message names the header, and never holds its value.
     """
-    if len(headers) > HEADERS_MAX:
-        raise InputRefused(f"an endpoint has at most {HEADERS_MAX} headers of its own")
-    if len({str(name).lower() for name in headers}) < len(headers):
-        raise InputRefused("a header is given twice")
+    check_names(headers)
     for name, value in headers.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise InputRefused(f"{name!a} is no header's name: A-Z a-z 0-9 - _, 64 at most")
@@ -59,6 +56,18 @@ def check_headers(headers: Mapping[str, str]) -> None:
             raise InputRefused(
                 f"the value of {name} does not start with {SEALED_PREFIX}: stored ones do"
             )
+
+
+def check_names(names: Collection[str]) -> None:
+    """Say whether an endpoint may have so many headers, each once.
+
+    Raises:
+        InputRefused: there are too many, or one is there twice.
+    """
+    if len(names) > HEADERS_MAX:
+        raise InputRefused(f"an endpoint has at most {HEADERS_MAX} headers of its own")
+    if len({str(name).lower() for name in names}) < len(names):
+        raise InputRefused("a header is given twice")
 
 
 def header_lines(headers: Mapping[str, str]) -> str:

@@ -6,6 +6,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import assert_never
 
+from aetherflow_hooks.errors import InputRefused
 from aetherflow_hooks.model import (
     Answered,
     Blocked,
@@ -24,6 +25,31 @@ TOO_MANY_REQUESTS = 429
 UNAVAILABLE = 503
 BLOCKED_RETRIES_MAX = 3  # a name may lead astray for a while, and not for a long schedule
 DELIVERED = Delivered()
+
+PRESETS: dict[str, tuple[float, ...] | None] = {
+    "default": None,  # the setting, retry.schedule_seconds
+    "standard": (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400),
+    "none": (),
+}
+"""Retry schedules by name: the pause before each retry, in seconds. `standard` is the example of
+Standard Webhooks, "Deliverability and reliability": 9 retries within 76 hours."""
+
+
+def schedule_of(chosen: Sequence[float] | str | None) -> tuple[float, ...] | None:
+    """Give the pauses of a retry schedule in seconds, from a list of them or a preset's name.
+
+    None: as the setting says.
+
+    Raises:
+        InputRefused: there is no preset of this name.
+    """
+    if chosen is None:
+        return None
+    if not isinstance(chosen, str):
+        return tuple(chosen)
+    if chosen not in PRESETS:
+        raise InputRefused(f"a retry schedule is one of {', '.join(PRESETS)}, or a list of seconds")
+    return PRESETS[chosen]
 
 
 def judge(

@@ -382,6 +382,44 @@ def test_without_events_an_endpoint_takes_all_and_without_retries_none(hooks: Ho
     assert added["rate_per_second"] is None
 
 
+def test_an_endpoint_is_changed_where_it_is_said_and_nowhere_else(hooks: Hooks) -> None:
+    options = [text for option in OPTIONS.items() for text in option]
+    before = hooks("endpoint", "add", URL, *options, "--json").json
+    own = before["id"]
+    changes = ["--events", "user.*", "--rate", "9", "--retries", "standard", "--reset", "timeout"]
+    changes += ["--header", "X-Team=a", "--remove-header", "authorization", "--url", f"{URL}/new"]
+    after = hooks("endpoint", "update", own, *changes, "--json").json
+    assert {name: after[name] for name in after if after[name] != before[name]} == {
+        "url": f"{URL}/new",
+        "events": ["user.*"],
+        "rate_per_second": 9.0,
+        "timeout_seconds": None,
+        "retry_schedule_seconds": [5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400],
+        "headers": ["X-Team"],
+        "version": 2,
+        "updated_at": after["updated_at"],
+    }
+    assert hooks("endpoint", "show", own, "--json").json == after
+    said = hooks("endpoint", "update", own, "--description", "for people")
+    assert "for people" in said.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ([], "nothing is to be changed"),
+        (["--rate", "5", "--reset", "rate"], "--rate is given and reset at once"),
+        (["--retries", "often"], "nor one of default, standard, none"),
+        (["--ordering", "block"], "chosen when it is added"),
+        (["--url", "http://example.com/"], "does not start with https://"),
+    ],
+)
+def test_a_bad_change_is_refused(hooks: Hooks, arguments: list[str], why: str) -> None:
+    own = hooks("endpoint", "add", URL, "--json").json["id"]
+    assert why in failed(hooks("endpoint", "update", own, *arguments))
+    assert hooks("endpoint", "show", own, "--json").json["version"] == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [

@@ -1,8 +1,8 @@
 -- list_endpoints: endpoints with their patterns, by tenant or one alone; null leaves a filter out.
 --   $1 tenant text
 --   $2 id text
--- returns id, tenant, url, description, state, state_reason, failing_since, events, headers, public_keys, certificate, certificate_expires_at, rate_per_second, burst, max_in_flight, timeout_seconds, retry_schedule_seconds, ordering, created_at, updated_at
-select e.id, e.tenant, e.url, e.description, e.state, e.state_reason, e.failing_since,
+-- returns id, tenant, version, url, description, state, state_reason, failing_since, events, headers, public_keys, certificate, certificate_expires_at, rate_per_second, burst, max_in_flight, timeout_seconds, retry_schedule_seconds, ordering, created_at, updated_at
+select e.id, e.tenant, e.version, e.url, e.description, e.state, e.state_reason, e.failing_since,
        array(select s.pattern from aetherflow.subscriptions s where s.endpoint_id = e.id order by s.pattern) as events,
        array(select h.name from aetherflow.headers h where h.endpoint_id = e.id order by h.name) as headers,
        array(select k.public_key from aetherflow.secrets k
