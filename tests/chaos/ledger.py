@@ -54,7 +54,9 @@ class Ledger:
     unreachable: set[str] = field(default_factory=set)  # endpoints that nothing can arrive at
     ordered: str = ""  # the endpoint of strict order
     clocks_jumped: bool = False  # so that signatures are of other times
-    _lying: set[int] = field(default_factory=set)  # connections with answers that nobody asked for
+    liars: set[str] = field(default_factory=set)  # endpoints of a host that lies, if only at times
+    _lying: set[int] = field(default_factory=set)  # its connections with answers nobody asked for
+    _fooled: set[str] = field(default_factory=set)  # deliveries that such an answer was taken for
     keys: dict[str, str] = field(default_factory=dict)  # of events, by their ids
 
     def problems(
@@ -67,7 +69,11 @@ class Ledger:
         """Compare: what is wrong, and what was sent twice."""
         found = Findings()
         still = {delivery_id(row["event_id"], row["endpoint_id"]) for row in waiting}
-        self._lying = {it.connection for it in received if it.step.startswith("later")}
+        self._lying = {
+            it.connection
+            for it in received
+            if it.step.startswith("later") and self._endpoint_of(it) in self.liars
+        }
         by_delivery: dict[str, list[Received]] = collections.defaultdict(list)
         for request in received:
             by_delivery[request.headers.get("x-aetherflow-delivery", "")].append(request)
@@ -84,6 +90,15 @@ class Ledger:
             delivery_id(row["event_id"], row["endpoint_id"]): row["died_at"].timestamp()
             for row in dead
         }
+        if self._lying:
+            # A host that answers before it has read the request fools itself, and nobody else.
+            self._fooled = {
+                name
+                for (name, _), row in rows.items()
+                if row["verdict"] == "delivered"
+                and row["endpoint_id"] in self.liars
+                and not any(self._was_taken(request) for request in by_delivery[name])
+            }
         for emitted in self.emitted.values():
             for endpoint_id in self.endpoints:
                 name = delivery_id(emitted.event_id, endpoint_id)
@@ -106,12 +121,11 @@ class Ledger:
         found.must(
             hashlib.sha256(data).hexdigest() == emitted.body_sha256, f"{event_id} has another body"
         )
-        endpoint_id = "ep_" + request.headers["x-aetherflow-delivery"].rpartition("_")[2]
         try:
             verify(
                 request.body,
                 request.headers,
-                self.endpoints[endpoint_id],
+                self.endpoints[self._endpoint_of(request)],
                 tolerance_seconds=math.inf if self.clocks_jumped else TIMESTAMP_SECONDS,
                 now_unix_seconds=request.unix_seconds,
             )
@@ -128,14 +142,14 @@ class Ledger:
         found: "Findings",
     ) -> None:
         took = [request for request in requests if self._was_taken(request)]
-        is_known |= bool(took)
+        is_known |= bool(took) or name in self._fooled
         if emitted.outcome == "committed":
             found.committed += 1
             found.must(is_known, f"{name} was committed, and neither arrived nor was given up")
         attempts = [row for (of, _), row in rows.items() if of == name] if not took else []
         for row in attempts:
             found.must(
-                row["verdict"] != "delivered",
+                row["verdict"] != "delivered" or name in self._fooled,
                 f"{name} is called delivered, and was not taken: {[it.step for it in requests]}",
             )
 
@@ -191,6 +205,7 @@ class Ledger:
             ids = earlier[key]
             while ids and (
                 ids[0] in done
+                or delivery_id(ids[0], self.ordered) in self._fooled
                 or given_up.get(delivery_id(ids[0], self.ordered), math.inf) <= request.unix_seconds
             ):
                 del ids[0]
@@ -204,9 +219,13 @@ class Ledger:
         was_frozen = any(fault.name == "freeze_engine" for fault in self.faults)
         return (
             request.step.startswith(TAKING)
-            or request.connection in self._lying
+            or (request.connection in self._lying and self._endpoint_of(request) in self.liars)
             or (was_frozen and request.step.startswith("drip-head"))
         )
+
+    @staticmethod
+    def _endpoint_of(request: Received) -> str:
+        return "ep_" + request.headers.get("x-aetherflow-delivery", "").rpartition("_")[2]
 
     def _is_disturbed(self, began: float, ended: float, *, by_crash: bool = False) -> bool:
         return any(

@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncpg
 
+from aetherflow_hooks.dev.receiver import Receiver
 from tests.chaos.cluster import Cluster
 from tests.chaos.engines import (
     FAKETIME,
@@ -51,11 +52,12 @@ class Run(Stage):
         self._seconds = seconds
         self._dice = random.Random(seed)
         self._number = 0
+        self.liars = Receiver()  # its lies reach whatever is sent to the same place
         self.has_clocks = bool(FAKETIME) and self._dice.random() < 0.2
 
     async def play(self) -> Findings:
         """Do all of it; give what was found in the end."""
-        async with self.set_up():
+        async with self.set_up(), self.liars:
             await self._add_endpoints()
             for _ in range(ENGINES):
                 self.start_engine()
@@ -70,22 +72,23 @@ class Run(Stage):
             return await self._look()
 
     async def _add_endpoints(self) -> None:
-        url = self.receiver.url
+        url, lying_url = self.receiver.url, self.liars.url
         added = [
             await self.add(url("/good", "200")),
             await self.add(url("/one", "200;wait=0.002"), max_in_flight=1),
             await self.add(url("/rate", "200"), rate_per_second=200, burst=20),
-            *[await self.add(url(f"/bad/{n}", self._script())) for n in range(3)],
         ]
-        in_order = await self.add(url("/order", self._script()), ordering="skip")
+        bad = [await self.add(lying_url(f"/bad/{n}", self._script())) for n in range(3)]
+        in_order = await self.add(lying_url("/order", self._script()), ordering="skip")
         beyond_reach = [
             await self.add(f"https://127.0.0.1:{self.receiver.port}/tls"),  # which speaks none
             await self.add("http://nowhere.example/"),  # there is no name server here
             await self.add("http://127.0.0.1:9/"),  # nobody listens
         ]
         self.ledger.ordered = in_order["id"]
+        self.ledger.liars = {made["id"] for made in (*bad, in_order)}
         self.ledger.unreachable = {made["id"] for made in beyond_reach}
-        for made in (*added, in_order, *beyond_reach):
+        for made in (*added, *bad, in_order, *beyond_reach):
             self.ledger.endpoints[made["id"]] = made["secret"]
 
     def _script(self) -> str:
@@ -331,7 +334,7 @@ class Run(Stage):
     async def _look(self) -> Findings:
         async with self.cluster.admin(self._name) as admin:
             findings = self.ledger.problems(
-                self.receiver.received,
+                [*self.receiver.received, *self.liars.received],
                 await admin.fetch("select * from aetherflow.attempts order by started_at"),
                 await admin.fetch("select * from aetherflow.dead"),
                 await admin.fetch("select event_id, endpoint_id from aetherflow.deliveries"),
