@@ -10,6 +10,7 @@ from aetherflow_hooks.cli.delivery import delivery
 from aetherflow_hooks.cli.demo import demo
 from aetherflow_hooks.cli.emit import emit
 from aetherflow_hooks.cli.endpoint import endpoint
+from aetherflow_hooks.cli.event import event
 from aetherflow_hooks.cli.keys import keys
 from aetherflow_hooks.cli.restore import restore
 from aetherflow_hooks.cli.roles import roles
@@ -27,7 +28,7 @@ def commands() -> None:
 
 
 COMMANDS = (
-    *(demo, run, migrate, endpoint, emit, delivery, status),
+    *(demo, run, migrate, endpoint, emit, event, delivery, status),
     *(restore, keys, roles, config, bench, systemd_unit),
 )
 for command in COMMANDS:

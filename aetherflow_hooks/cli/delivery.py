@@ -2,16 +2,25 @@
 
 import click
 
-from aetherflow_hooks.cli.session import as_json, connected, print_rows, with_database
+from aetherflow_hooks.cli.session import (
+    as_json,
+    connected,
+    print_fields,
+    print_json,
+    print_rows,
+    with_database,
+)
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.manage.deliveries import (
-    ROWS_DEFAULT,
-    ROWS_MAX,
     cancel_delivery,
     list_deliveries,
     retry_delivery,
+    show_delivery,
 )
+from aetherflow_hooks.manage.pages import ROWS_DEFAULT, ROWS_MAX
 from aetherflow_hooks.rules.states import State
+
+ATTEMPT_SHORT = ("attempt", "started_at", "duration_ms", "verdict", "status", "error", "response")
 
 
 @click.group()
@@ -52,6 +61,25 @@ def list_(
         ),
     )
     print_rows(rows, ("id", "state", "attempts", "due_at", "reason"), as_json=as_json)
+
+
+@delivery.command()
+@click.argument("delivery_id", metavar="ID")
+@as_json
+@connected
+def show(settings: Settings, delivery_id: str, as_json: bool) -> None:
+    """Print a delivery with what was sent, and each attempt with the start of a failing answer."""
+    found = with_database(settings, lambda db, _: show_delivery(db, delivery_id))
+    for attempt in found["history"]:
+        response = attempt["response"]
+        attempt["response"] = response and response.decode("utf-8", "backslashreplace")
+    if as_json:
+        print_json(found)
+        return
+    history = found.pop("history")
+    print_fields(found)
+    click.echo()
+    print_rows(history, ATTEMPT_SHORT, as_json=False)
 
 
 @delivery.command()

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,13 @@ def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_jso
         return
     table = [[plain(row[column]) for column in columns] for row in rows]
     click.echo(tabulate.tabulate(table, headers=columns, disable_numparse=True))
+
+
+def print_fields(found: Mapping[str, Any]) -> None:
+    """Print one thing, a line for each of its fields."""
+    width = max(len(name) for name in found) + 2
+    for name, value in found.items():
+        click.echo(f"{name:<{width}}{plain(value)}")
 
 
 def print_json(value: Any) -> None:

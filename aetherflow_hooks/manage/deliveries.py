@@ -5,13 +5,13 @@ from typing import Any
 
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import InputRefused, NotFound
+from aetherflow_hooks.manage.events import EVENT_ID, delivery_of
+from aetherflow_hooks.manage.pages import ROWS_DEFAULT, ROWS_MAX
 from aetherflow_hooks.model import delivery_id
 from aetherflow_hooks.rules.states import State
 
 _DELIVERY_ID = re.compile("dlv_([0-9a-f]{24})_([0-9a-f]{12})")
-_ID = {"endpoint": re.compile("ep_[0-9a-f]{12}"), "event": re.compile("evt_[0-9a-f]{24}")}
-ROWS_DEFAULT = 50
-ROWS_MAX = 1_000
+_ID = {"endpoint": re.compile("ep_[0-9a-f]{12}"), "event": EVENT_ID}
 
 
 async def list_deliveries(
@@ -34,6 +34,33 @@ async def list_deliveries(
         "list_deliveries", state, endpoint_id, event_id, min(rows_max, ROWS_MAX)
     )
     return [{"id": delivery_id(row["event_id"], row["endpoint_id"]), **dict(row)} for row in rows]
+
+
+async def show_delivery(database: Database, text: str) -> dict[str, Any]:
+    """Give a delivery with its event's `type` and `data`, its endpoint's `url`, and its attempts.
+
+    Keys besides: as in `show_event`. Of an attempt: attempt, started_at, duration_ms, outcome,
+    verdict, status, error, and response, the start of a failing answer in bytes. Type and data are
+    None where the event is not kept any more, and the URL where the endpoint was deleted.
+
+    Raises:
+        NotFound: there is none of this id.
+    """
+    endpoint_id, event_id = _parts(text)
+    *found, _ = await database.rows("event_deliveries", event_id, endpoint_id, "", 1)
+    if not found:
+        raise NotFound("delivery", text)
+    events = await database.rows("show_event", event_id)
+    endpoints = await database.rows("list_endpoints", None, endpoint_id)
+    return {
+        **delivery_of(found[0]),
+        "url": endpoints[0]["url"] if endpoints else None,
+        "type": events[0]["type"] if events else None,
+        "data": events[0]["data"] if events else None,
+        "history": [
+            dict(row) for row in await database.rows("delivery_attempts", endpoint_id, event_id)
+        ],
+    }
 
 
 async def retry_delivery(database: Database, text: str) -> None:

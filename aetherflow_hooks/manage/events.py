@@ -1,8 +1,19 @@
-"""Events: emit one from outside an application's own transaction."""
+"""Events: emit one from outside an application's own transaction, and look at what was emitted."""
 
+import re
 from datetime import datetime
+from typing import Any
 
-from aetherflow_hooks.db import Database
+from aetherflow_hooks.db import Database, Row
+from aetherflow_hooks.errors import InputRefused, NotFound
+from aetherflow_hooks.manage.pages import ROWS_DEFAULT, ROWS_MAX, Page
+from aetherflow_hooks.model import delivery_id
+from aetherflow_hooks.rules.ranges import in_range
+from aetherflow_hooks.rules.topics import is_pattern
+
+EVENT_ID = re.compile("evt_[0-9a-f]{24}")
+FIRST = "evt_g"  # sorts behind every id
+LOOKED_MAX = 1_000  # events of a shard, or endpoints, where only some of them are told
 
 
 async def emit_event(
@@ -25,3 +36,69 @@ async def emit_event(
         "emit", event_type, data, tenant, idempotency_key, deliver_at, expires_at, ordering_key
     )
     return event_id
+
+
+async def list_events(
+    database: Database,
+    *,
+    before: str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    tenant: str | None = None,
+    pattern: str | None = None,
+    rows_max: int = ROWS_DEFAULT,
+) -> Page:
+    """List events, the newest first: those emitted from `since` on, and earlier than `until`.
+
+    `pattern` chooses types as those of endpoints do. A page goes as far back as one look goes, so
+    it may hold less than `rows_max`, or nothing, and yet have more behind it: ask again with its
+    `before`, an event's id. What is emitted meanwhile is on none of the later pages.
+
+    Raises:
+        NotFound: `before` is no event's id.
+        InputRefused: the pattern is none, or `rows_max` is not 1 to 1,000.
+    """
+    in_range("the number of rows", rows_max, 1, ROWS_MAX)
+    if before is not None and not EVENT_ID.fullmatch(before):
+        raise NotFound("event", before)
+    if pattern is not None and not is_pattern(pattern):
+        raise InputRefused(f"{pattern!r} chooses no events: write a type, or user.*")
+    is_choosy = tenant is not None or pattern not in (None, "*")
+    looked_max = LOOKED_MAX if is_choosy else rows_max
+    *found, last = await database.rows(
+        "list_events", before or FIRST, since, until, tenant, pattern, rows_max, looked_max
+    )
+    rows = [{name: value for name, value in row.items() if name != "looked_to"} for row in found]
+    return Page(rows, last["looked_to"])
+
+
+async def show_event(
+    database: Database, event_id: str, *, after: str | None = None
+) -> dict[str, Any]:
+    """Give an event with its `data`, a JSON text, and its `deliveries`.
+
+    A delivery: id, endpoint_id, event_id, state, attempts, due_at, reason (of a dead one) and, of
+    its last attempt, last_status, last_error, last_at. `is_fanned_out`: all of them are there. Of
+    an event for very many endpoints some are told: ask again with `after`, an endpoint's id, until
+    it is None.
+
+    Raises:
+        NotFound: there is none of this id, or it is not kept any more.
+    """
+    rows = await database.rows("show_event", event_id) if EVENT_ID.fullmatch(event_id) else ()
+    if not rows:
+        raise NotFound("event", event_id)
+    *deliveries, last = await database.rows(
+        "event_deliveries", event_id, None, after or "", LOOKED_MAX
+    )
+    return {
+        **dict(rows[0]),
+        "deliveries": [delivery_of(row) for row in deliveries],
+        "after": last["looked_to"],
+    }
+
+
+def delivery_of(row: Row) -> dict[str, Any]:
+    """Give a delivery as it is told, with its id."""
+    told = {name: value for name, value in row.items() if name != "looked_to"}
+    return {"id": delivery_id(row["event_id"], row["endpoint_id"]), **told}

@@ -615,6 +615,43 @@ ROWS = {
 }
 
 
+def test_events_and_their_deliveries_are_listed_and_shown(hooks: Hooks, dsn: str) -> None:
+    own = hooks("endpoint", "add", URL, "--json").json["id"]
+    first = hooks("emit", "user.joined", '{"n": 1}', "--tenant", "acme").out.strip()
+    second, third = (hooks("emit", "a.b").out.strip() for _ in range(2))
+    listed = hooks("event", "list", "--json").json
+    assert [row["id"] for row in listed] == [third, second, first]
+    assert (listed[2]["type"], listed[2]["tenant"], listed[2]["data_bytes"]) == (
+        *("user.joined", "acme"),
+        8,
+    )
+    for filters in (["--type", "user.*"], ["--tenant", "acme"], ["--before", second]):
+        assert hooks("event", "list", *filters, "--json").json == [listed[2]]
+    said = hooks("event", "list", "--limit", "2")
+    assert said.err == f"There may be more: --before {second}\n"
+    assert len(said.out.splitlines()) == 4
+    assert hooks("event", "list", "--until", "2000-01-31", "--json").json == []
+    assert len(hooks("event", "list", "--since", "2000-01-31T12:00:00Z", "--json").json) == 3
+
+    sql(dsn, ROWS["delivered"], own, third)
+    shown = hooks("event", "show", third, "--json").json
+    assert (shown["data"], shown["deliveries"][0]["state"]) == ("{}", "delivered")
+    (named,) = (row["id"] for row in shown["deliveries"])
+    told = hooks("event", "show", third).out
+    assert named in told
+    answer = "update aetherflow.attempts set verdict = 'retry', response = $1"
+    sql(dsn, answer, b"\x1b]52;c;\xff<b>")
+    sql(dsn, ROWS["pending"], own, third)
+    shown = hooks("delivery", "show", named, "--json").json
+    assert (shown["url"], shown["type"], shown["state"]) == (URL, "a.b", "pending")
+    assert shown["history"][0]["response"] == "\x1b]52;c;\\xff<b>"
+    told = hooks("delivery", "show", named).out
+    assert "\x1b" not in told
+    assert "\\x1b]52;c;" in told
+    for command in (["event", "show", "evt_x"], ["delivery", "show", "dlv_x"]):
+        assert "there is no" in failed(hooks(*command))
+
+
 def test_a_filter_that_is_no_id_is_refused(hooks: Hooks) -> None:
     for kind in ("endpoint", "event"):
         told = failed(hooks("delivery", "list", f"--{kind}", "nonsense"))

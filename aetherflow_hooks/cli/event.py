@@ -1,0 +1,88 @@
+"""event: what was emitted, and what became of it."""
+
+from datetime import UTC, datetime
+
+import click
+
+from aetherflow_hooks.cli.session import (
+    as_json,
+    connected,
+    print_fields,
+    print_json,
+    print_rows,
+    with_database,
+)
+from aetherflow_hooks.config import Settings
+from aetherflow_hooks.manage.events import list_events, show_event
+from aetherflow_hooks.manage.pages import ROWS_DEFAULT, ROWS_MAX
+
+SHORT = ("id", "type", "tenant", "data_bytes", "emitted_at")
+DELIVERY_SHORT = ("id", "state", "attempts", "due_at", "last_status", "last_error")
+MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
+
+
+@click.group()
+def event() -> None:
+    """Events: what was emitted."""
+
+
+@event.command("list")
+@click.option("--type", "pattern", help="Only these: user.joined, or user.*")
+@click.option("--tenant", help="Only this tenant's.")
+@click.option("--since", type=MOMENT, help="Emitted at this time, UTC, or later.")
+@click.option("--until", type=MOMENT, help="Emitted earlier.")
+@click.option("--before", metavar="ID", help="Go on behind this event.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, ROWS_MAX),
+    default=ROWS_DEFAULT,
+    show_default=True,
+    help="At most so many.",
+)
+@as_json
+@connected
+def list_(
+    settings: Settings,
+    pattern: str | None,
+    tenant: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    before: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List events, the newest first."""
+    page = with_database(
+        settings,
+        lambda db, _: list_events(
+            db,
+            before=before,
+            since=since and since.replace(tzinfo=UTC),
+            until=until and until.replace(tzinfo=UTC),
+            tenant=tenant,
+            pattern=pattern,
+            rows_max=limit,
+        ),
+    )
+    print_rows(page.rows, SHORT, as_json=as_json)
+    if page.before is not None:
+        click.echo(f"There may be more: --before {page.before}", err=True)
+
+
+@event.command()
+@click.argument("event_id", metavar="ID")
+@click.option("--after", metavar="ID", help="Tell of the endpoints behind this one.")
+@as_json
+@connected
+def show(settings: Settings, event_id: str, after: str | None, as_json: bool) -> None:
+    """Print an event with its data, and what became of it at each endpoint."""
+    found = with_database(settings, lambda db, _: show_event(db, event_id, after=after))
+    if as_json:
+        print_json(found)
+        return
+    deliveries, more = found.pop("deliveries"), found.pop("after")
+    print_fields(found)
+    click.echo()
+    print_rows(deliveries, DELIVERY_SHORT, as_json=False)
+    if more is not None:
+        click.echo(f"There may be more: --after {more}", err=True)
