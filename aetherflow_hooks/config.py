@@ -28,6 +28,7 @@ from pydantic.fields import FieldInfo
 
 from aetherflow_hooks.errors import ConfigInvalid, InputRefused
 from aetherflow_hooks.rules.addresses import LOOPBACK, Egress, Net, parse_entry, parse_net
+from aetherflow_hooks.rules.opening import Defaults
 from aetherflow_hooks.rules.proxy import Proxy, parse_past, parse_proxy
 from aetherflow_hooks.rules.sealing import Keyring, parse_keys
 
@@ -360,6 +361,12 @@ class Settings(Section):
     def proxy(self) -> Proxy | None:
         """Give the proxy that POSTs go through, if there is one."""
         return parse_proxy(self.egress.proxy, self.egress.no_proxy) if self.egress.proxy else None
+
+    def endpoint_defaults(self) -> Defaults:
+        """Give what holds for endpoints that say nothing else."""
+        return Defaults(
+            self.pace.max_in_flight, self.post.timeout_seconds, tuple(self.retry.schedule_seconds)
+        )
 
     def keyring(self) -> Keyring:
         """Read the keys: of `secrets`, or else of the systemd credential that bears them.

@@ -162,6 +162,14 @@ class Prevented(NamedTuple):
 Ended = Outcome | Prevented
 
 
+class Tried(NamedTuple):
+    """What was sent to try an endpoint out, and what came of it."""
+
+    headers: str  # lines of ours, each with its CRLF; without those that the endpoint asked for
+    ended: Ended
+    seconds: float
+
+
 class Delivered(NamedTuple):
     """Done."""
 

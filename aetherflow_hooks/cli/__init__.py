@@ -18,6 +18,7 @@ from aetherflow_hooks.cli.run import migrate, run
 from aetherflow_hooks.cli.session import plain
 from aetherflow_hooks.cli.status import status
 from aetherflow_hooks.cli.systemd import systemd_unit
+from aetherflow_hooks.cli.trial import try_
 from aetherflow_hooks.errors import HooksError
 
 
@@ -33,6 +34,7 @@ COMMANDS = (
 )
 for command in COMMANDS:
     commands.add_command(command)
+endpoint.add_command(try_)
 
 
 def main() -> None:

@@ -18,11 +18,11 @@ import orjson
 
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database, Row
-from aetherflow_hooks.errors import DatabaseUnavailable, InputRefused, SecretUnreadable
-from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Offer, Secret, Wanted
+from aetherflow_hooks.errors import DatabaseUnavailable
+from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Offer, Wanted
 from aetherflow_hooks.rules.bodies import Bodies, event_of
-from aetherflow_hooks.rules.headers import header_lines
-from aetherflow_hooks.rules.sealing import CERTIFICATE, Keyring, owner_of
+from aetherflow_hooks.rules.opening import endpoint_of
+from aetherflow_hooks.rules.sealing import Keyring
 from aetherflow_hooks.watch.log import LogEvent, log
 
 DOUBTFUL_ROWS_MAX = 1_000  # of an endpoint's first rows: more than are mostly on lease at once
@@ -79,6 +79,7 @@ class Lease:
         self._offer_use = 1.0  # the part of new deliveries that was leased at once, of late
         self._offers_to_skip = 0
         self._events = Bodies(settings.lease.bodies_max_bytes)
+        self._defaults = settings.endpoint_defaults()
         self._lease_times = (settings.post.timeout_seconds, settings.lease.margin_seconds)
         self._last_keys: dict[str, str] = {}  # of endpoints with an order that had no room for all
         self.wake = asyncio.Event()
@@ -172,8 +173,12 @@ class Lease:
     async def load(self, endpoint_ids: Iterable[str]) -> dict[str, Endpoint]:
         """Read active endpoints, the settings' defaults filled in; others are missing."""
         asked_at = time.monotonic()
-        rows = await self._database.rows("load_endpoints", sorted(endpoint_ids))
-        return {row["id"]: self._endpoint(row, asked_at) for row in rows}
+        rows = await self._database.rows("load_endpoints", sorted(endpoint_ids), False)
+        keyring = self._keyring()
+        return {
+            row["id"]: endpoint_of(row, self._defaults, keyring=keyring, asked_at=asked_at)
+            for row in rows
+        }
 
     async def give_back(self, deliveries: Sequence[Delivery]) -> None:
         """End leases unused: the deliveries are as they were before."""
@@ -340,54 +345,3 @@ class Lease:
     def _is_fresh(self, endpoint_id: str, version: int) -> bool:
         known = self._known(endpoint_id)
         return known is not None and known.version == version
-
-    def _endpoint(self, row: Row, asked_at: float) -> Endpoint:
-        settings = self._settings
-        secrets, headers, certificate, unsignable = self._opened(row, asked_at)
-        schedule = row["retry_schedule_seconds"]
-        return Endpoint(
-            id=row["id"],
-            tenant=row["tenant"],
-            shard=row["shard"],
-            version=row["version"],
-            url=row["url"],
-            secrets=secrets,
-            headers=headers,
-            certificate=certificate,
-            unsignable=unsignable,
-            rate_per_second=row["rate_per_second"],
-            burst=row["burst"],
-            max_in_flight=row["max_in_flight"] or settings.pace.max_in_flight,
-            timeout_seconds=row["timeout_seconds"] or settings.post.timeout_seconds,
-            retry_schedule_seconds=(
-                settings.retry.schedule_seconds if schedule is None else tuple(schedule)
-            ),
-            ordering=row["ordering"],
-            is_failing=row["is_failing"],
-            has_answered=row["has_answered"],
-        )
-
-    def _opened(self, row: Row, asked_at: float) -> tuple[tuple[Secret, ...], str, str, str]:
-        """Open an endpoint's secrets; none is used where one cannot be, and the last tells why."""
-        keyring = self._keyring()
-        stored = zip(row["secrets"] or (), row["secrets_end_in_seconds"] or (), strict=True)
-        named = zip(row["header_names"] or (), row["header_values"] or (), strict=True)
-        try:
-            secrets = tuple(
-                Secret(
-                    value=keyring.open(secret, row["id"]),
-                    until=None if ends is None else asked_at + ends,
-                )
-                for secret, ends in stored
-            )
-            headers = {
-                name: keyring.open(value, owner_of(row["id"], header=name)) for name, value in named
-            }
-            certificate = ""
-            if row["certificate"] is not None:
-                owner = owner_of(row["id"], header=CERTIFICATE)
-                certificate = keyring.open(row["certificate"], owner)
-            why = "" if secrets else "it has no secret in force"
-            return secrets, header_lines(headers), certificate, why
-        except (SecretUnreadable, InputRefused) as error:
-            return (), "", "", str(error)

@@ -5,6 +5,7 @@ Hands on what came of it; the receiver's faults are values, never exceptions.
 Holds    every attempt is signed anew, with each secret in force; one deadline over all of it.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -12,13 +13,23 @@ from weakref import WeakKeyDictionary
 
 from aetherflow_hooks.config import PostSettings
 from aetherflow_hooks.http import Client
-from aetherflow_hooks.model import Delivery, Ended, Endpoint, Event, NotReached, Secret
+from aetherflow_hooks.model import (
+    Delivery,
+    Ended,
+    Endpoint,
+    Event,
+    NotReached,
+    Secret,
+    Tried,
+    delivery_id,
+)
 from aetherflow_hooks.rules.addresses import Egress
 from aetherflow_hooks.rules.proxy import Proxy
 from aetherflow_hooks.rules.signing import Keys, aetherflow_signature, keys_of, standard_signature
 from aetherflow_hooks.watch.log import LogEvent, log
 
 USER_AGENT = f"AetherFlow-Hooks/{version('aetherflow-hooks')}"
+UNSIGNED = "the endpoint has no secret in force: nothing can be signed"
 
 
 class Post:
@@ -43,6 +54,46 @@ class Post:
         done: Callable[[Ended], None],
     ) -> None:
         """Make one attempt of a delivery, and call `done` when it has ended."""
+        headers = self._signed(endpoint, delivery.id, delivery.attempt, event)
+        if headers is None:
+            done(NotReached(UNSIGNED))
+            return
+        self._client.post(
+            endpoint.url,
+            f"{headers}{endpoint.headers}",
+            event.body,
+            tenant=endpoint.tenant,
+            certificate=endpoint.certificate,
+            timeout_seconds=endpoint.timeout_seconds,
+            done=done,
+        )
+
+    async def try_out(self, endpoint: Endpoint, event: Event) -> Tried:
+        """Send an event of no delivery as a first attempt would be; tell all of it."""
+        headers = self._signed(endpoint, delivery_id(event.id, endpoint.id), 1, event)
+        if headers is None:
+            return Tried("", NotReached(UNSIGNED), 0.0)
+        ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
+
+        def tell(outcome: Ended) -> None:
+            if not ended.done():  # whoever asked may have gone
+                ended.set_result(outcome)
+
+        began = time.monotonic()
+        self._client.post(
+            endpoint.url,
+            f"{headers}{endpoint.headers}",
+            event.body,
+            tenant=endpoint.tenant,
+            certificate=endpoint.certificate,
+            timeout_seconds=endpoint.timeout_seconds,
+            done=tell,
+        )
+        outcome = await ended
+        return Tried(headers, outcome, time.monotonic() - began)
+
+    def _signed(self, endpoint: Endpoint, delivery: str, attempt: int, event: Event) -> str | None:
+        """Write the headers of an attempt that is made now; None: nothing can be signed."""
         now = time.monotonic()
         keys = [
             self._keys_of(secret)
@@ -50,29 +101,18 @@ class Post:
             if secret.until is None or secret.until > now
         ]
         if not keys:
-            done(NotReached("the endpoint has no secret in force: nothing can be signed"))
-            return
+            return None
         event_id, event_type, body = event
         unix_seconds = int(time.time())
         # No value can hold the end of a line: types and ids are made of harmless letters.
-        headers = (
+        return (
             f"X-AetherFlow-Signature: {aetherflow_signature(keys[0], body)}\r\n"
             f"X-AetherFlow-Event: {event_type}\r\n"
-            f"X-AetherFlow-Delivery: {delivery.id}\r\n"
-            f"X-AetherFlow-Attempt: {delivery.attempt}\r\n"
+            f"X-AetherFlow-Delivery: {delivery}\r\n"
+            f"X-AetherFlow-Attempt: {attempt}\r\n"
             f"webhook-id: {event_id}\r\n"
             f"webhook-timestamp: {unix_seconds}\r\n"
             f"webhook-signature: {standard_signature(keys, event_id, unix_seconds, body)}\r\n"
-            f"{endpoint.headers}"
-        )
-        self._client.post(
-            endpoint.url,
-            headers,
-            body,
-            tenant=endpoint.tenant,
-            certificate=endpoint.certificate,
-            timeout_seconds=endpoint.timeout_seconds,
-            done=done,
         )
 
     def _keys_of(self, secret: Secret) -> Keys:

@@ -19,24 +19,20 @@ from aetherflow_hooks.errors import InputRefused
 from aetherflow_hooks.model import (
     Answered,
     Attempt,
-    Blocked,
     DeadReason,
     Delivered,
     Delivery,
     GiveUp,
     Halt,
-    NotReached,
     RetryIn,
-    TimedOut,
 )
-from aetherflow_hooks.rules.states import OUTCOME_WORDS, VERDICT_WORDS
+from aetherflow_hooks.rules.states import OUTCOME_WORDS, VERDICT_WORDS, error_of
 from aetherflow_hooks.rules.topics import DELIVERY_EXHAUSTED, ENDPOINT_DISABLED, is_operational
 from aetherflow_hooks.watch.log import LogEvent, log
 
 IDLE_SECONDS = 60.0  # a bound; the next result wakes us
 SPACING_SECONDS = 0.03  # between statements while little waits: under load they get larger
 QUIET_SECONDS = 0.01  # without a new result, and there is nothing to wait for
-ERROR_MAX_CHARACTERS = 500
 DURATION_MS_MAX = 2**31 - 1  # what its column holds
 
 
@@ -210,17 +206,11 @@ class Record:
         """Give the error in words and the start of the answer, both only where it failed."""
         if isinstance(attempt.verdict, Delivered):
             return None, None
-        match attempt.outcome:
-            case Answered(status=status, response=response):
-                return f"answered {status}", response[: self._settings.response_kept_bytes]
-            case TimedOut(seconds=seconds):
-                return f"no answer within {seconds:g} s", None
-            case NotReached(reason=reason) | Blocked(reason=reason):
-                # Postgres keeps neither NUL nor half a surrogate pair
-                clean = reason.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
-                return clean[:ERROR_MAX_CHARACTERS], None
-            case None:
-                return None, None
+        outcome = attempt.outcome
+        if outcome is None:
+            return None, None
+        response = outcome.response if isinstance(outcome, Answered) else None
+        return error_of(outcome), response and response[: self._settings.response_kept_bytes]
 
     def _notice(self, attempt: Attempt) -> str | None:
         """Write what operators are told of a delivery that has used up its attempts.

@@ -5,6 +5,7 @@ given up, and a delivered one has left, its last attempt saying so.
 """
 
 from enum import StrEnum
+from typing import assert_never
 
 from aetherflow_hooks.model import (
     Answered,
@@ -18,6 +19,8 @@ from aetherflow_hooks.model import (
     TimedOut,
     Verdict,
 )
+
+ERROR_MAX_CHARACTERS = 500
 
 
 class State(StrEnum):
@@ -52,6 +55,21 @@ VERDICT_WORDS: dict[type[Verdict], str] = {
     GiveUp: "dead",
     Halt: "halted",
 }
+
+
+def error_of(outcome: Outcome) -> str:
+    """Say in words how an attempt failed, of at most ERROR_MAX_CHARACTERS."""
+    match outcome:
+        case Answered(status=status):
+            return f"answered {status}"
+        case TimedOut(seconds=seconds):
+            return f"no answer within {seconds:g} s"
+        case NotReached(reason=reason) | Blocked(reason=reason):
+            # Postgres keeps neither NUL nor half a surrogate pair
+            clean = reason.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+            return clean[:ERROR_MAX_CHARACTERS]
+        case never:
+            assert_never(never)
 
 
 def mermaid() -> str:

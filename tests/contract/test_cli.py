@@ -21,6 +21,7 @@ from click.testing import CliRunner
 from aetherflow_hooks.cli import commands, main
 from aetherflow_hooks.config import Settings, render
 from aetherflow_hooks.db.statements import migrations
+from aetherflow_hooks.dev.receiver import Receiver
 from tests.authority import Authority
 
 OURS = ("AETHERFLOW_HOOKS_", "DATABASE_URL")
@@ -130,13 +131,13 @@ def test_every_command_explains_itself(path: tuple[str, ...]) -> None:
 
 def test_the_commands_of_the_contract_are_there() -> None:
     assert {
-        *("demo", "run", "migrate", "endpoint", "emit", "delivery", "status", "config"),
+        *("demo", "run", "migrate", "endpoint", "emit", "event", "delivery", "status", "config"),
     } <= set(commands.commands)
     endpoint = commands.commands["endpoint"]
     assert isinstance(endpoint, click.Group)
     assert {
         *("add", "list", "show", "delete", "pause", "resume", "enable", "disable", "rotate-secret"),
-        *("promote-secret", "set-certificate"),
+        *("promote-secret", "set-certificate", "update", "test"),
     } <= set(endpoint.commands)
 
 
@@ -487,6 +488,34 @@ def test_the_life_of_an_endpoint(hooks: Hooks, dsn: str) -> None:
     assert hooks("endpoint", "list", "--json").json == []
     for command in ("show", "pause", "resume", "rotate-secret", "promote-secret", "delete"):
         assert failed(hooks("endpoint", command, own)) == f"there is no endpoint {own}"
+
+
+async def test_an_endpoint_is_tried_out(dsn: str, receiver: Receiver) -> None:
+    async def hooks(*arguments: str) -> Said:
+        return await asyncio.to_thread(
+            run, *arguments, "--dsn", dsn, AETHERFLOW_HOOKS_PROFILE="development"
+        )
+
+    for script, code in [("200", 0), ("500", 1)]:
+        url = receiver.url(f"/{script}", script)
+        added = (await hooks("endpoint", "add", url, "--header", "X-Key=canary", "--json")).json
+        said = await hooks("endpoint", "test", added["id"], "--type", "user.joined")
+        (request,) = receiver.at(f"/{script}")
+        assert (said.code, said.err) == (code, "")
+        assert said.out.startswith(f"POST {url}\n")
+        assert f"webhook-id: {request.headers['webhook-id']}\n" in said.out
+        assert request.body.decode() in said.out
+        assert f"answered {script} after " in said.out
+        assert "X-Key: (not shown)" in said.out
+        assert "canary" not in said.out
+        told = await hooks("endpoint", "test", added["id"], "--json")
+        assert orjson.loads(told.out)["status"] == int(script)
+        assert told.code == code
+    nobody = (await hooks("endpoint", "add", "http://127.0.0.1:1/", "--json")).json
+    said = await hooks("endpoint", "test", nobody["id"])
+    assert said.code == 1
+    assert "not_reached after" in said.out
+    assert "no connection" in said.out
 
 
 def test_endpoints_are_listed_by_tenant(hooks: Hooks) -> None:
