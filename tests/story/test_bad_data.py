@@ -1,5 +1,6 @@
-"""The table of bad data: what `emit` refuses, and what arrives byte for byte."""
+"""The table of bad data: what is refused, what arrives byte for byte, and what is never sent."""
 
+import logging
 from typing import Any
 
 import asyncpg
@@ -7,7 +8,8 @@ import pytest
 
 from aetherflow_hooks import emit
 from aetherflow_hooks.errors import InputRefused
-from tests.conftest import World
+from tests.conftest import World, until
+from tests.rules.test_headers import NAMES, RESERVED, VALUES
 
 TAKEN = {
     "P-01": "{}",
@@ -153,3 +155,45 @@ async def test_p_28_times_beyond_all_sense_do_not_stop_the_engine(world: World) 
         requests = await world.receiver.wait_for(2)
         await world.until("select not exists (select from aetherflow.deliveries)")
     assert {request.headers["webhook-id"] for request in requests} == {odd[0], good}
+
+
+async def test_a_bad_header_by_another_hand_is_never_sent(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every row of the table of headers, past the checks of `endpoint add`."""
+    bad = [("X-One", value) for value in [*VALUES, "x" * 4097] if not {"\0", "\ud800"} & set(value)]
+    bad += [(name, "1") for name in [*NAMES, *RESERVED]]
+    held = set()
+    for place, (name, value) in enumerate(bad):
+        endpoint = await world.endpoint(f"/bad/{place}")
+        held.add(endpoint["id"])
+        await world.value(
+            "insert into aetherflow.headers (endpoint_id, name, value) values ($1, $2, $3)",
+            *(endpoint["id"], name, value),
+        )
+    crowded = await world.endpoint("/crowded")
+    held.add(crowded["id"])
+    await world.value(
+        "insert into aetherflow.headers (endpoint_id, name, value)"
+        " select $1, 'X-' || n, '1' from generate_series(1, 21) n",
+        crowded["id"],
+    )
+    await world.endpoint("/good", headers={"Authorization": "Bearer x"})
+    with caplog.at_level(logging.ERROR):
+        async with world.engine():
+            await world.emit()
+            (request,) = await world.receiver.wait_for(1)
+            await world.until("select count(*) = 0 from aetherflow.outbox")
+            await until_told(caplog, len(held))
+    assert request.headers["authorization"] == "Bearer x"
+    assert [it.path for it in world.receiver.received] == ["/good"]
+    waiting = await world.rows("select endpoint_id, attempt from aetherflow.deliveries")
+    assert {row["endpoint_id"] for row in waiting} == held
+    assert {row["attempt"] for row in waiting} == {0}
+
+
+async def until_told(caplog: pytest.LogCaptureFixture, count: int) -> None:
+    async def all_of_them() -> bool:
+        return caplog.text.count("endpoint.unsignable") >= count
+
+    await until(all_of_them, "each is told of")
