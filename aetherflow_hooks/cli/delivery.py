@@ -20,7 +20,16 @@ from aetherflow_hooks.manage.deliveries import (
 from aetherflow_hooks.manage.pages import ROWS_DEFAULT, ROWS_MAX
 from aetherflow_hooks.rules.states import State
 
-ATTEMPT_SHORT = ("attempt", "started_at", "duration_ms", "verdict", "status", "error", "response")
+ATTEMPT_SHORT = (
+    "attempt",
+    "trigger",
+    "started_at",
+    "duration_ms",
+    "verdict",
+    "status",
+    "error",
+    "response",
+)
 
 
 @click.group()
@@ -86,7 +95,7 @@ def show(settings: Settings, delivery_id: str, as_json: bool) -> None:
 @click.argument("delivery_id", metavar="ID")
 @connected
 def retry(settings: Settings, delivery_id: str) -> None:
-    """Send a delivery that waits, has halted or is dead, as soon as its turn comes."""
+    """Send a delivery as soon as its turn comes, once more where it was delivered."""
     with_database(settings, lambda db, _: retry_delivery(db, delivery_id))
     click.echo(f"{delivery_id} is due")
 

@@ -39,7 +39,8 @@ async def list_deliveries(
 async def show_delivery(database: Database, text: str) -> dict[str, Any]:
     """Give a delivery with its event's `type` and `data`, its endpoint's `url`, and its attempts.
 
-    Keys besides: as in `show_event`. Of an attempt: attempt, started_at, duration_ms, outcome,
+    Keys besides: as in `show_event`. Of an attempt: attempt, trigger (manual, or None: its
+    schedule), started_at, duration_ms, outcome,
     verdict, status, error, and response, the start of a failing answer in bytes. Type and data are
     None where the event is not kept any more, and the URL where the endpoint was deleted.
 
@@ -64,20 +65,22 @@ async def show_delivery(database: Database, text: str) -> dict[str, Any]:
 
 
 async def retry_delivery(database: Database, text: str) -> None:
-    """Send a delivery that waits, has halted or is dead, as soon as its turn comes.
+    """Send a delivery as soon as its turn comes, once more where it was delivered.
 
-    Of one that is dead or has halted the attempts are counted anew.
+    Of one that does not wait, or has halted, the attempts are counted anew. The attempt is on
+    record as `manual`; those that may follow it are of the schedule.
 
     Raises:
-        NotFound: no delivery of this id waits or is dead.
-        InputRefused: its endpoint is disabled, or its event is not kept any more.
+        NotFound: there is no delivery of this id.
+        InputRefused: its endpoint is disabled, its event is not kept any more, it is being sent, or
+            this was asked before and is about to be done.
     """
     endpoint_id, event_id = _parts(text)
     told = await database.value("retry_delivery", endpoint_id, event_id)
     if told is None:
-        raise NotFound("waiting or dead delivery", text)
+        raise NotFound("delivery", text)
     if told != "due":
-        raise InputRefused(f"{text} cannot be sent: {told}")
+        raise InputRefused(f"{text} is not sent again: {told}")
     await database.value("wake", endpoint_id)
 
 

@@ -35,10 +35,10 @@ with results as materialized (
     ) with ordinality as r (endpoint_id, event_id, token, attempt, verdict, retry_in_seconds, reason,
                             outcome, status, started_at, duration_ms, error, response, notice, place)
 ), found as materialized (
-    select r.*, d.row_at
+    select r.*, d.row_at, d.trigger
     from results r
     cross join lateral (
-        select d.ctid as row_at from aetherflow.deliveries d
+        select d.ctid as row_at, d.trigger from aetherflow.deliveries d
         where d.shard = $1 and d.endpoint_id = r.endpoint_id and d.event_id between r.event_id and r.event_id
         order by d.event_id
         limit 1
@@ -52,21 +52,21 @@ with results as materialized (
 ), again as (
     update aetherflow.deliveries d
     set due_at = case f.verdict when 'halted' then 'infinity' else now() + make_interval(secs => f.retry_in_seconds) end,
-        leased_until = '-infinity', lease_token = 0
+        leased_until = '-infinity', lease_token = 0, trigger = null
     from found f
     where f.verdict in ('retry', 'halted') and d.shard = $1 and d.ctid = f.row_at and d.lease_token = f.token
     returning f.*
 ), held as (
     select s.endpoint_id, s.event_id, s.attempt, s.started_at, s.duration_ms, s.outcome, s.verdict, s.status,
-           s.error, s.response, s.place
+           s.error, s.response, s.trigger, s.place
     from settled s
     union all
     select a.endpoint_id, a.event_id, a.attempt, a.started_at, a.duration_ms, a.outcome, a.verdict, a.status,
-           a.error, a.response, a.place
+           a.error, a.response, a.trigger, a.place
     from again a
 ), late as (
     select r.endpoint_id, r.event_id, r.attempt, r.started_at, r.duration_ms, r.outcome, 'late' as verdict,
-           r.status, r.error, r.response
+           r.status, r.error, r.response, null as trigger
     from results r
     where (select count(*) from held) < cardinality($2)
       and not exists (select from held h where h.place = r.place)
@@ -77,9 +77,9 @@ with results as materialized (
       )
 ), logged as (
     insert into aetherflow.attempts (shard, endpoint_id, event_id, attempt, started_at, duration_ms, outcome,
-                                     verdict, status, error, response)
+                                     verdict, status, error, response, trigger)
     select $1, h.endpoint_id, h.event_id, h.attempt, h.started_at, h.duration_ms, h.outcome, h.verdict, h.status,
-           h.error, h.response
+           h.error, h.response, h.trigger
     from held h
     where h.outcome is not null
     union all

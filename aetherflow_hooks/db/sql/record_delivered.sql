@@ -17,10 +17,10 @@ with results as materialized (
         $2::text[], $3::text[], $4::bigint[], $5::smallint[], $6::smallint[], $7::timestamptz[], $8::integer[]
     ) with ordinality as r (endpoint_id, event_id, token, attempt, status, started_at, duration_ms, place)
 ), found as materialized (
-    select r.*, d.row_at
+    select r.*, d.row_at, d.trigger
     from results r
     cross join lateral (
-        select d.ctid as row_at from aetherflow.deliveries d
+        select d.ctid as row_at, d.trigger from aetherflow.deliveries d
         where d.shard = $1 and d.endpoint_id = r.endpoint_id and d.event_id between r.event_id and r.event_id
         order by d.event_id
         limit 1
@@ -43,11 +43,12 @@ with results as materialized (
       )
 ), logged as (
     insert into aetherflow.attempts (shard, endpoint_id, event_id, attempt, status, started_at, duration_ms,
-                                     outcome, verdict)
-    select $1, s.endpoint_id, s.event_id, s.attempt, s.status, s.started_at, s.duration_ms, 'answered', 'delivered'
+                                     outcome, verdict, trigger)
+    select $1, s.endpoint_id, s.event_id, s.attempt, s.status, s.started_at, s.duration_ms, 'answered', 'delivered',
+           s.trigger
     from settled s
     union all
-    select $1, l.endpoint_id, l.event_id, l.attempt, l.status, l.started_at, l.duration_ms, 'answered', 'late'
+    select $1, l.endpoint_id, l.event_id, l.attempt, l.status, l.started_at, l.duration_ms, 'answered', 'late', null
     from late l
 )
 select l.endpoint_id from late l
