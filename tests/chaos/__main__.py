@@ -38,6 +38,7 @@ def main() -> int:
         "--scene", choices=SCENES, help="one promise at its full size, in place of seeds"
     )
     parser.add_argument("--minutes", type=float, default=30, help="of the soak")
+    parser.add_argument("--plots", type=Path, help="a folder to draw the soak in")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     own = None if options.inside else own_place()
@@ -50,7 +51,7 @@ def main() -> int:
     if options.scene:
         scene = SCENES[options.scene]
         if scene is soak:
-            scene = functools.partial(soak, minutes=options.minutes)
+            scene = functools.partial(soak, minutes=options.minutes, plots=options.plots)
         return asyncio.run(show(options.scene, scene, has_own_place=options.inside))
     return asyncio.run(play(seeds, options.seconds, has_own_place=options.inside))
 

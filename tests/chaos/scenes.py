@@ -13,6 +13,8 @@ from typing import Any
 
 import asyncpg
 
+from aetherflow_hooks.dev.bench import plot
+from aetherflow_hooks.dev.bench.figures import Leg
 from aetherflow_hooks.dev.receiver import Received, Receiver
 from aetherflow_hooks.dev.script import plan
 from tests.chaos.cluster import Cluster
@@ -293,8 +295,13 @@ def ranks(ids: list[str]) -> list[int]:
     return [places[event_id] for event_id in ids]
 
 
-async def soak(cluster: Cluster, folder: Path, minutes: float = 30) -> str:
-    """Send 500 events a second for half an hour with a fault every 20 seconds; see what grows."""
+async def soak(
+    cluster: Cluster, folder: Path, minutes: float = 30, plots: Path | None = None
+) -> str:
+    """Send 500 events a second for half an hour with a fault every 20 seconds; see what grows.
+
+    With `plots`, a folder, it is drawn there.
+    """
     stage = Stage("chaos_soak", cluster, folder, **QUIET, SWEEP__EVERY_SECONDS="5")
     dice = random.Random(6)
     samples: list[dict[str, float]] = []
@@ -340,6 +347,8 @@ async def soak(cluster: Cluster, folder: Path, minutes: float = 30) -> str:
         committed = await producing | await failing
         await supervising
         waiting = await stage.value("select count(*) from aetherflow.deliveries")
+        if plots is not None:
+            draw_soak(samples, plots)
         first, last = samples[len(samples) // 10], samples[-1]
         growth = ", ".join(
             f"{name} {first[name]:,.0f} to {last[name]:,.0f} (at the most "
@@ -348,6 +357,21 @@ async def soak(cluster: Cluster, folder: Path, minutes: float = 30) -> str:
             if name != "seconds"
         )
         return f"{len(committed):,} events, {waiting:,} wait in the end; {growth}"
+
+
+def draw_soak(samples: list[dict[str, float]], folder: Path) -> None:
+    """Draw how the memory and the open files of an engine went, and the size of both tables."""
+    figures = {
+        "RSS, MiB": ["RSS MiB"],
+        "open files": ["files"],
+        "tables, MiB": ["deliveries MiB", "outbox MiB"],
+    }
+    leg = Leg("faults", "500 events/s with a fault every 20 s")
+    for label, names in figures.items():
+        leg.series[label] = [
+            (it["seconds"] / 60, sum(it[name] for name in names)) for it in samples
+        ]
+    plot.draw([leg], folder)
 
 
 async def sample(stage: Stage, pid: int) -> dict[str, float]:

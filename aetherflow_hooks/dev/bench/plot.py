@@ -13,6 +13,7 @@ AXES = {
     "latency": ("ms from commit to first byte", "% of events", "log"),
     "backlog": ("deliveries waiting", "deliveries a second", "log"),
     "soak": ("minutes", "", "linear"),
+    "faults": ("minutes", "", "linear"),
     "pinned": ("minutes", "deliveries a second", "linear"),
 }
 FEW_POINTS = 10  # are marked
