@@ -307,7 +307,8 @@ def _print_one(found: dict[str, Any], *, as_json: bool) -> None:
         print_json(found)
         return
     for name, value in found.items():
-        click.echo(f"{name:<24}{'(the setting)' if value is None else plain(value)}")
+        goes_by_setting = value is None and name in RESETS.values() and name != "rate_per_second"
+        click.echo(f"{name:<24}{'(the setting)' if goes_by_setting else plain(value)}")
 
 
 def _print_secret(secret: str | None, public_key: str | None) -> None:

@@ -63,4 +63,6 @@ def _print_trial(told: dict[str, Any]) -> None:
     if told["status"] is None:
         click.echo(plain(told["error"]))
     if told["response"]:
-        click.echo(f"\n{plain(told['response'])}")
+        click.echo()
+        for line in told["response"].splitlines():
+            click.echo(plain(line))
