@@ -5,6 +5,7 @@ import click
 from aetherflow_hooks.cli.session import (
     as_json,
     connected,
+    limit_option,
     print_fields,
     print_json,
     print_rows,
@@ -17,7 +18,6 @@ from aetherflow_hooks.manage.deliveries import (
     retry_delivery,
     show_delivery,
 )
-from aetherflow_hooks.manage.pages import ROWS_DEFAULT, ROWS_MAX
 from aetherflow_hooks.rules.states import State
 
 ATTEMPT_SHORT = (
@@ -41,13 +41,7 @@ def delivery() -> None:
 @click.option("--state", type=click.Choice([str(state) for state in State]), help="Only these.")
 @click.option("--endpoint", "endpoint_id", help="Only this endpoint's.")
 @click.option("--event", "event_id", help="Only this event's.")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, ROWS_MAX),
-    default=ROWS_DEFAULT,
-    show_default=True,
-    help="At most so many.",
-)
+@limit_option
 @as_json
 @connected
 def list_(

@@ -36,7 +36,7 @@ overlap = click.option(
 )
 
 
-PLAIN = (  # options of `add` and `update` that need no reading, by the names of what they set
+COMMON = (  # options of `add` and `update` that need no reading, by the names of what they set
     click.option("--description", help="For people."),
     click.option("--rate", "rate_per_second", type=float, help="POSTs per second."),
     click.option("--burst", type=int, help="POSTs at once after a rest; 1 by default."),
@@ -55,6 +55,7 @@ RESETS = {
     "timeout": "timeout_seconds",
     "retries": "retry_schedule_seconds",
 }
+BY_SETTING = ("max_in_flight", "timeout_seconds", "retry_schedule_seconds")
 retries_option = click.option(
     "--retries",
     help=f"The pause before each retry in seconds: 10,60,600; or one of {', '.join(PRESETS)}.",
@@ -66,9 +67,9 @@ header_option = click.option(
 )
 
 
-def plain_options(command: Any) -> Any:
+def common_options(command: Any) -> Any:
     """Give a command those options."""
-    for option in reversed(PLAIN):
+    for option in reversed(COMMON):
         command = option(command)
     return command
 
@@ -91,7 +92,7 @@ def endpoint() -> None:
     help="A PEM file: a certificate that we show to it (mutual TLS), with its private key.",
 )
 @retries_option
-@plain_options
+@common_options
 @as_json
 @connected
 def add(
@@ -163,7 +164,7 @@ def show(settings: Settings, endpoint_id: str, as_json: bool) -> None:
 @header_option
 @click.option("--remove-header", multiple=True, metavar="NAME", help="Take a header away.")
 @retries_option
-@plain_options
+@common_options
 @click.option(
     "--reset", multiple=True, type=click.Choice(list(RESETS)), help="Go by the setting again."
 )
@@ -307,7 +308,7 @@ def _print_one(found: dict[str, Any], *, as_json: bool) -> None:
         print_json(found)
         return
     for name, value in found.items():
-        goes_by_setting = value is None and name in RESETS.values() and name != "rate_per_second"
+        goes_by_setting = value is None and name in BY_SETTING
         click.echo(f"{name:<24}{'(the setting)' if goes_by_setting else plain(value)}")
 
 

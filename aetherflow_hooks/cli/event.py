@@ -7,6 +7,7 @@ import click
 from aetherflow_hooks.cli.session import (
     as_json,
     connected,
+    limit_option,
     print_fields,
     print_json,
     print_rows,
@@ -14,7 +15,6 @@ from aetherflow_hooks.cli.session import (
 )
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.manage.events import list_events, show_event
-from aetherflow_hooks.manage.pages import ROWS_DEFAULT, ROWS_MAX
 
 SHORT = ("id", "type", "tenant", "data_bytes", "emitted_at")
 DELIVERY_SHORT = ("id", "state", "attempts", "due_at", "last_status", "last_error")
@@ -32,13 +32,7 @@ def event() -> None:
 @click.option("--since", type=MOMENT, help="Emitted at this time, UTC, or later.")
 @click.option("--until", type=MOMENT, help="Emitted earlier.")
 @click.option("--before", metavar="ID", help="Go on behind this event.")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, ROWS_MAX),
-    default=ROWS_DEFAULT,
-    show_default=True,
-    help="At most so many.",
-)
+@limit_option
 @as_json
 @connected
 def list_(

@@ -15,6 +15,7 @@ import tabulate
 from aetherflow_hooks.config import Settings, load
 from aetherflow_hooks.db import Database, check_schema, migrate
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
+from aetherflow_hooks.manage.pages import ROWS_DEFAULT, ROWS_MAX
 from aetherflow_hooks.watch import log
 
 Command = Callable[..., Any]
@@ -40,6 +41,13 @@ def connected(command: Command) -> Command:
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+limit_option = click.option(
+    "--limit",
+    type=click.IntRange(1, ROWS_MAX),
+    default=ROWS_DEFAULT,
+    show_default=True,
+    help="At most so many.",
+)
 
 
 @asynccontextmanager

@@ -58,15 +58,7 @@ class Post:
         if headers is None:
             done(NotReached(UNSIGNED))
             return
-        self._client.post(
-            endpoint.url,
-            f"{headers}{endpoint.headers}",
-            event.body,
-            tenant=endpoint.tenant,
-            certificate=endpoint.certificate,
-            timeout_seconds=endpoint.timeout_seconds,
-            done=done,
-        )
+        self._post(endpoint, headers, event, done)
 
     async def try_out(self, endpoint: Endpoint, event: Event) -> Tried:
         """Send an event of no delivery as a first attempt would be; tell all of it."""
@@ -80,6 +72,13 @@ class Post:
                 ended.set_result(outcome)
 
         began = time.monotonic()
+        self._post(endpoint, headers, event, tell)
+        outcome = await ended
+        return Tried(headers, outcome, time.monotonic() - began)
+
+    def _post(
+        self, endpoint: Endpoint, headers: str, event: Event, done: Callable[[Ended], None]
+    ) -> None:
         self._client.post(
             endpoint.url,
             f"{headers}{endpoint.headers}",
@@ -87,10 +86,8 @@ class Post:
             tenant=endpoint.tenant,
             certificate=endpoint.certificate,
             timeout_seconds=endpoint.timeout_seconds,
-            done=tell,
+            done=done,
         )
-        outcome = await ended
-        return Tried(headers, outcome, time.monotonic() - began)
 
     def _signed(self, endpoint: Endpoint, delivery: str, attempt: int, event: Event) -> str | None:
         """Write the headers of an attempt that is made now; None: nothing can be signed."""

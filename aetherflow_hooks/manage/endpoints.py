@@ -90,11 +90,7 @@ async def add_endpoint(
         new.tenant,
         str(url),
         new.description,
-        new.rate_per_second,
-        new.burst,
-        new.max_in_flight,
-        new.timeout_seconds,
-        schedule_of(new.retry_schedule_seconds),
+        *_limits(new),
         seal(keyring, secret, endpoint_id),
         list(new.events),
         list(new.headers),
@@ -163,11 +159,7 @@ async def change_endpoint(
             old["version"],
             new.url,
             new.description,
-            new.rate_per_second,
-            new.burst,
-            new.max_in_flight,
-            new.timeout_seconds,
-            schedule_of(new.retry_schedule_seconds),
+            *_limits(new),
             new.ordering,
             list(new.events),
             [name.lower() for name in headers],
@@ -214,6 +206,17 @@ def _changed(old: Mapping[str, Any], change: EndpointChange) -> NewEndpoint:
         **{name: old[name] for name in names}
         | dict(change)
         | {"headers": kept, "certificate": None}
+    )
+
+
+def _limits(new: NewEndpoint) -> tuple[object, ...]:
+    """Give the limits and the schedule as they are stored."""
+    return (
+        new.rate_per_second,
+        new.burst,
+        new.max_in_flight,
+        new.timeout_seconds,
+        schedule_of(new.retry_schedule_seconds),
     )
 
 

@@ -52,7 +52,7 @@ async def list_events(
 
     `pattern` chooses types as those of endpoints do. A page goes as far back as one look goes, so
     it may hold less than `rows_max`, or nothing, and yet have more behind it: ask again with its
-    `before`, an event's id. What is emitted meanwhile is on none of the later pages.
+    `before`, an event's id. What is committed meanwhile moves no row of the later pages.
 
     Raises:
         NotFound: `before` is no event's id.

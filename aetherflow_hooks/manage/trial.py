@@ -85,7 +85,7 @@ async def try_endpoint(
 
 def _wanted(patterns: Sequence[str]) -> str:
     """Choose a type that an endpoint wants: of its own words, or else of the catalogue."""
-    named = next((pattern for pattern in patterns if is_type(pattern) and "*" not in pattern), None)
+    named = next((pattern for pattern in patterns if is_type(pattern)), None)
     known = (it for it in CATALOGUE if set(patterns_of(it)) & set(patterns))
     return named or next(known, TYPE)
 

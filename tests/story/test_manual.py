@@ -83,6 +83,17 @@ async def test_what_was_delivered_is_sent_once_more_and_to_nobody_else(world: Wo
     assert (await show_delivery(world.database, named))["state"] == "delivered"
 
 
+async def test_of_one_that_is_sent_again_the_last_attempt_is_told(world: World) -> None:
+    endpoint = await world.endpoint("/a", "200,500", retry_schedule_seconds=[3600])
+    named = delivery_id(await world.emit(), endpoint["id"])
+    async with world.engine():
+        await world.settled()
+        assert await asked(world, named) == "due"
+        await world.until("select count(*) = 2 from aetherflow.attempts")
+    shown = await show_delivery(world.database, named)
+    assert (shown["state"], shown["last_status"]) == ("pending", 500)
+
+
 async def test_one_that_is_being_sent_is_left_alone(world: World) -> None:
     endpoint = await world.endpoint("/a", "hang", timeout_seconds=30)
     named = delivery_id(await world.emit(), endpoint["id"])

@@ -23,13 +23,14 @@ with candidates as materialized (
 ), seen as (
     select case when count(*) = $4 then max(c.id) end as looked_to from candidates c
 ), tried as materialized (
-    select distinct on (a.endpoint_id) a.endpoint_id, a.attempt, a.status, a.error, a.started_at, a.verdict
+    select distinct on (a.endpoint_id) a.endpoint_id, a.attempt, a.status, a.error, a.started_at,
+           bool_or(a.verdict = 'delivered') over (partition by a.endpoint_id) as was_delivered
     from aetherflow.attempts a
     cross join seen
     where a.event_id = $1 and a.started_at >= aetherflow.event_moment($1) - interval '1 day'
       and ($2::text is null or a.endpoint_id = $2)
       and a.endpoint_id > $3 and (seen.looked_to is null or a.endpoint_id <= seen.looked_to)
-    order by a.endpoint_id, a.verdict = 'delivered' desc, a.started_at desc
+    order by a.endpoint_id, a.started_at desc
 ), unfinished as (
     select d.endpoint_id,
            case when d.leased_until > now() then 'leased' when d.due_at = 'infinity' then 'halted' else 'pending' end
@@ -47,12 +48,12 @@ with candidates as materialized (
     from candidates c
     join aetherflow.dead d on d.shard = c.shard and d.endpoint_id = c.id and d.event_id = $1
 )
-select coalesce(u.endpoint_id, t.endpoint_id) as endpoint_id, $1 as event_id, coalesce(u.state, t.verdict) as state,
+select coalesce(u.endpoint_id, t.endpoint_id) as endpoint_id, $1 as event_id, coalesce(u.state, 'delivered') as state,
        coalesce(u.attempts, t.attempt) as attempts, u.due_at, u.reason, t.status as last_status,
        t.error as last_error, t.started_at as last_at, null::text as looked_to
 from unfinished u
 full join tried t on t.endpoint_id = u.endpoint_id
-where u.endpoint_id is not null or t.verdict = 'delivered'
+where u.endpoint_id is not null or t.was_delivered
 union all
 select null, null, null, null, null, null, null, null, null, seen.looked_to from seen
 order by endpoint_id nulls last
