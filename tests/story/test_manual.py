@@ -88,6 +88,7 @@ async def test_of_one_that_is_sent_again_the_last_attempt_is_told(world: World) 
     named = delivery_id(await world.emit(), endpoint["id"])
     async with world.engine():
         await world.settled()
+        await asyncio.sleep(0.2)  # when an attempt began is told to some ms
         assert await asked(world, named) == "due"
         await world.until("select count(*) = 2 from aetherflow.attempts")
     shown = await show_delivery(world.database, named)
