@@ -30,10 +30,12 @@ from aetherflow_hooks.flow.lease import Lease
 from aetherflow_hooks.flow.pace import Pace
 from aetherflow_hooks.flow.post import Post
 from aetherflow_hooks.flow.record import Record
+from aetherflow_hooks.flow.replay import Replay
 from aetherflow_hooks.flow.search import Search
 from aetherflow_hooks.flow.sweep import Sweep
 from aetherflow_hooks.http import BROKEN_OFF
 from aetherflow_hooks.manage.keys import check_keys
+from aetherflow_hooks.manage.replays import HINT as NEW_REPLAY
 from aetherflow_hooks.manage.restore import call_restored, is_called_restored, is_restored
 from aetherflow_hooks.model import (
     Answered,
@@ -74,7 +76,7 @@ PREVENTED_SECONDS_MAX = 10.0
 WORD_SECONDS = 1.0  # between looks whether a restored database has been accepted
 STUCK_SECONDS = 60.0  # no turn of a stage takes so long by itself: its statements have time limits
 # Whose turns take as long as there is work.
-UNHURRIED = frozenset({"sweep", "wide", "search", "backlog"})
+UNHURRIED = frozenset({"sweep", "wide", "search", "backlog", "replay"})
 
 
 class Engine:
@@ -152,6 +154,7 @@ class Engine:
             on_next=partial(self._retry, seconds=0.0),
             on_room=self._pace.resume,
         )
+        self._replay = Replay(self._database, hand_on=self._replayed)
         self._sweep = Sweep(self._database, settings, shards=self._shards.held)
         self._tasks: list[asyncio.Task[None]] = []
         self._released = asyncio.Event()  # set unless the database was restored
@@ -206,6 +209,7 @@ class Engine:
             *[("lease", self._lease.turn, self._lease.wake)] * LEASE_LOOPS,
             ("return", self._return_turn, self._returning),
             *[("record", self._record.turn, self._record.wake)] * RECORD_LOOPS,
+            ("replay", self._replay.turn, self._replay.wake),
             ("backlog", self._backlog.turn, self._backlog.wake),
             ("health", self._health.turn, self._health.wake),
             ("hold", self._hold.turn, self._hold.wake),
@@ -241,7 +245,8 @@ class Engine:
         log.info(LogEvent.ENGINE_STOPPING, in_flight=self._pace.in_flight)
         try:
             self._cancel(
-                "fanout", "wide", "search", "others", "backlog", "health", "hold", "sweep", "listen"
+                *("fanout", "wide", "search", "others", "replay"),
+                *("backlog", "health", "hold", "sweep", "listen"),
             )
             await self._pace.drain(self._settings.engine.grace_seconds)
             async with asyncio.timeout(STOP_SECONDS):
@@ -286,6 +291,10 @@ class Engine:
                 self._search.crowd(shard)
             else:
                 self._search.stranger(endpoint_id)
+
+    def _replayed(self, shard: int, endpoint_id: str) -> None:
+        """Replay → pace: an endpoint has new work."""
+        self._fanned_out([(shard, endpoint_id)], wide=False, due_since=-math.inf)
 
     def _leased(self, leased: Leased) -> None:
         """Lease → pace, but for what is not to be sent any more."""
@@ -465,11 +474,13 @@ class Engine:
     def _woken(self, hint: str) -> None:
         """Take a notification: nothing in it is trusted, it only says where to look.
 
-        It is empty for a new event, a shard's number for new deliveries, and an endpoint's id
-        where that was changed.
+        It is empty for a new event, a shard's number for new deliveries, an endpoint's id where
+        that was changed, and the word for a new replay.
         """
         if hint.isascii() and hint.isdigit() and len(hint) <= 4:  # noqa: PLR2004  a shard
             self._search.look([int(hint)])
+        elif hint == NEW_REPLAY:
+            self._replay.wake.set()
         elif hint:
             self._pace.recall(hint)
             self._search.look(self._shards.held())

@@ -12,6 +12,7 @@ from aetherflow_hooks.cli.emit import emit
 from aetherflow_hooks.cli.endpoint import endpoint
 from aetherflow_hooks.cli.event import event
 from aetherflow_hooks.cli.keys import keys
+from aetherflow_hooks.cli.replay import replay
 from aetherflow_hooks.cli.restore import restore
 from aetherflow_hooks.cli.roles import roles
 from aetherflow_hooks.cli.run import migrate, run
@@ -29,7 +30,7 @@ def commands() -> None:
 
 
 COMMANDS = (
-    *(demo, run, migrate, endpoint, emit, event, delivery, status),
+    *(demo, run, migrate, endpoint, emit, event, delivery, replay, status),
     *(restore, keys, roles, config, bench, systemd_unit),
 )
 for command in COMMANDS:

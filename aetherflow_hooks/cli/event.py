@@ -1,16 +1,18 @@
 """event: what was emitted, and what became of it."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 import click
 
 from aetherflow_hooks.cli.session import (
+    MOMENT,
     as_json,
     connected,
     limit_option,
     print_fields,
     print_json,
     print_rows,
+    utc,
     with_database,
 )
 from aetherflow_hooks.config import Settings
@@ -18,7 +20,6 @@ from aetherflow_hooks.manage.events import list_events, show_event
 
 SHORT = ("id", "type", "tenant", "data_bytes", "emitted_at")
 DELIVERY_SHORT = ("id", "state", "attempts", "due_at", "last_status", "last_error")
-MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
 
 
 @click.group()
@@ -51,8 +52,8 @@ def list_(
         lambda db, _: list_events(
             db,
             before=before,
-            since=since and since.replace(tzinfo=UTC),
-            until=until and until.replace(tzinfo=UTC),
+            since=utc(since),
+            until=utc(until),
             tenant=tenant,
             pattern=pattern,
             rows_max=limit,

@@ -5,6 +5,7 @@ import functools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,14 @@ limit_option = click.option(
     show_default=True,
     help="At most so many.",
 )
+
+
+MOMENT = click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
+
+
+def utc(moment: datetime | None) -> datetime | None:
+    """Take a moment that was written without a zone as UTC."""
+    return moment and moment.replace(tzinfo=UTC)
 
 
 @asynccontextmanager

@@ -38,6 +38,7 @@ class LogEvent(StrEnum):
     POST_MIXED = "post.mixed"  # info: a name leads to closed addresses too, which were left out
     POST_PREVENTED = "post.prevented"  # warning: our own side cannot send, and pauses
     RECORD_LATE = "record.late"  # warning: results whose lease was lost changed nothing
+    REPLAY_DONE = "replay.done"  # info: all of it is made, and goes out as its turn comes
     ENDPOINT_DISABLED = "endpoint.disabled"  # warning: a 410 did it, or failures and nothing else
     ENDPOINT_FAILING = "endpoint.failing"  # warning: only failures for so long that it will be
     ENDPOINT_RECOVERED = "endpoint.recovered"  # info: something is delivered again

@@ -5,7 +5,7 @@ import itertools
 import random
 import signal
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
@@ -13,12 +13,15 @@ from typing import Any
 
 import asyncpg
 
+from aetherflow_hooks.db import Database
 from aetherflow_hooks.dev.bench import plot
 from aetherflow_hooks.dev.bench.figures import Leg
 from aetherflow_hooks.dev.receiver import Received, Receiver
 from aetherflow_hooks.dev.script import plan
+from aetherflow_hooks.manage.replays import NewReplay, count_replay, start_replay
 from tests.chaos.cluster import Cluster
 from tests.chaos.stage import Stage
+from tests.conftest import settings_for
 
 LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 QUIET = {"LOG__LEVEL": "warning"}  # a line per attempt would be what is measured
@@ -295,6 +298,63 @@ def ranks(ids: list[str]) -> list[int]:
     return [places[event_id] for event_id in ids]
 
 
+async def replay(cluster: Cluster, folder: Path) -> str:
+    """Send 100,000 dead deliveries again at 2,000/s, and kill the engine in the middle."""
+    stage = Stage("chaos_replay", cluster, folder, **USUAL)
+    async with stage.set_up():
+        endpoint = await stage.add(stage.receiver.url("/a"))
+        await stage.set_state(endpoint["id"], "paused")
+        stage.start_engine()
+        for _ in range(10):
+            await stage.value(
+                "select count(aetherflow.emit('a.b', '{}')) from generate_series(1, 10000)"
+            )
+        await stage.until("select count(*) = 0 from aetherflow.outbox", seconds_max=120)
+        await stage.rows(
+            "with gone as (delete from aetherflow.deliveries returning *) insert into"
+            " aetherflow.dead (shard, endpoint_id, event_id, event_shard, attempts, reason)"
+            " select shard, endpoint_id, event_id, event_shard, 4, 'exhausted' from gone"
+        )
+        await stage.rows("vacuum analyze")
+        await stage.set_state(endpoint["id"], "active")
+        asked = NewReplay(only_failed=True, rate_per_second=2000)
+        async with Database(settings_for(stage.dsn).database) as database:
+            began = time.monotonic()
+            counted = await count_replay(database, asked)
+            took = time.monotonic() - began
+            must(counted["deliveries"] == 100_000, f"the dry run tells {counted}")
+            must(not stage.receiver.received, "the dry run sends")
+            made = await start_replay(database, asked)
+        await stage.receiver.wait_for(50_000, timeout_seconds=120)
+        stage.engines[0].kill()
+        killed_at = time.monotonic()
+        under_way = await stage.value(
+            "select count(*) from aetherflow.deliveries where lease_token <> 0"
+        )
+        stage.start_engine()
+        await stage.until(
+            "select state = 'done' from aetherflow.replays where id = $1",
+            made["id"],
+            seconds_max=120,
+        )
+        await stage.until("select count(*) = 0 from aetherflow.deliveries", seconds_max=120)
+        requests = stage.receiver.received
+        arrived = ids_of(requests)
+        doubled = len(arrived) - len(set(arrived))
+        must(len(set(arrived)) == 100_000, f"{len(set(arrived)):,} arrived")
+        must(doubled <= under_way, f"{doubled} doubled, {under_way} were under way at the kill")
+        seconds = Counter(
+            int(it.began - requests[0].began) for it in requests if it.began < killed_at
+        )
+        must(max(seconds.values()) <= 2000 * 1.3, f"{max(seconds.values())} in a second")
+        middle = sorted(seconds.values())[len(seconds) // 2]
+        return (
+            f"counted in {took:.1f} s; each of 100,000 sent, {doubled} of {under_way} that were "
+            f"under way at the kill twice; in a second {middle:,}, "
+            f"at the most {max(seconds.values()):,}"
+        )
+
+
 async def soak(
     cluster: Cluster, folder: Path, minutes: float = 30, plots: Path | None = None
 ) -> str:
@@ -401,5 +461,6 @@ SCENES: dict[str, Scene] = {
     "limits": limits,
     "order": order,
     "outage": outage,
+    "replay": replay,
     "soak": soak,
 }

@@ -60,6 +60,14 @@ WALKS = {
         "attempts_event": "event_id",
         "endpoints_pkey": "id",
     },
+    "replay_step": {
+        "replays_running": "due_at",
+        "endpoints_pkey": "id",
+        "dead_pkey": "shard endpoint_id event_id",
+        "events_pkey": "shard id",
+        "subscriptions_pkey": "tenant pattern endpoint_id",
+        "outbox_pkey": "shard begun",
+    },
     "return_deliveries": {"deliveries_pkey": "shard endpoint_id event_id"},
     "return_doubtful": {"deliveries_due": "shard endpoint_id due_at"},
     "expire_deliveries": {
@@ -79,6 +87,8 @@ ACCEPTED = {
     "fanout_begun": {"Sort of subscriptions"},
     # One endpoint's, which has one or two.
     "load_endpoints": {"Sort of secrets"},
+    # Those that run are few.
+    "replay_step": {"Index Only Scan by all of replays_running"},
     # Once a minute, and endpoints are few beside what waits for them.
     "purge_deleted": {"Seq Scan of endpoints"},
 }

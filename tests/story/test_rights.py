@@ -1,6 +1,7 @@
 """Rights: each role can do its own thing and nothing else, proven by trying the rest."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -8,14 +9,17 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from aetherflow_hooks import start_engine
+from aetherflow_hooks import migrate, start_engine
 from aetherflow_hooks.db import Database
+from aetherflow_hooks.db.statements import migrations
+from aetherflow_hooks.dev.embedded import EmbeddedPostgres
 from aetherflow_hooks.errors import DatabaseUnfit
-from aetherflow_hooks.manage import deliveries, endpoints, rights, secrets, status
+from aetherflow_hooks.manage import deliveries, endpoints, replays, rights, secrets, status
 from aetherflow_hooks.manage.endpoints import NewEndpoint, add_endpoint
+from aetherflow_hooks.manage.replays import NewReplay
 from aetherflow_hooks.model import EndpointState
 from aetherflow_hooks.rules.sealing import write_key
-from tests.conftest import World, settings_for
+from tests.conftest import World, database_of, settings_for
 from tests.flow.test_sweep import add_old_day, partitions
 
 LOGINS = {"hooks_app": "emit", "hooks_worker": "engine", "hooks_eyes": "read", "hooks_acme": ""}
@@ -174,6 +178,10 @@ async def test_an_engine_needs_its_role_and_nothing_else(world: World, as_: As) 
         await deliveries.list_deliveries(database)
         while "20240115" in await partitions(world, "events"):
             await asyncio.sleep(0.05)
+        again = await replays.start_replay(database, NewReplay(endpoint_id=added["id"]))
+        await world.until("select state = 'done' from aetherflow.replays")
+        assert (await replays.show_replay(database, again["id"]))["made"] == 1
+        await world.settled()
         await endpoints.delete_endpoint(database, added["id"])
     worker = await as_("hooks_worker")
     for sql in (
@@ -192,6 +200,28 @@ async def test_an_engine_needs_its_role_and_nothing_else(world: World, as_: As) 
     for name in (f"events_{today}", "events", "secrets", 'x"; drop table y'):
         with pytest.raises(asyncpg.InvalidParameterValueError):
             await worker.execute("select aetherflow.drop_partition($1)", name)
+
+
+async def test_what_an_upgrade_adds_is_open_to_the_roles_that_there_are(
+    server: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = migrations()
+    async with database_of(server, "template1") as dsn:
+        connection = await asyncpg.connect(dsn)
+        module = sys.modules["aetherflow_hooks.db.migrate"]  # its name is that of the function too
+        monkeypatch.setattr(module, "migrations", lambda: known[:11])
+        await migrate(settings_for(dsn))
+        await connection.execute("select aetherflow.make_roles(row_security => true)")
+        monkeypatch.undo()
+        await migrate(settings_for(dsn))
+        assert await connection.fetchval(
+            "select bool_and(has_table_privilege('aetherflow_engine', 'aetherflow.replays', it))"
+            " from unnest(array['select', 'insert', 'update', 'delete']) it"
+        )
+        assert await connection.fetchval(
+            "select relrowsecurity from pg_class where oid = 'aetherflow.events'::regclass"
+        )
+        await connection.close()
 
 
 async def test_a_day_in_use_is_dropped_later(world: World, as_: As) -> None:
