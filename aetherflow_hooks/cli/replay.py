@@ -61,14 +61,11 @@ def replay(
 
     async def run(database: Database, _: Settings) -> None:
         counted = await replays.count_replay(database, new)
-        if dry_run and as_json:
-            print_json(counted)
-        if not as_json:
-            click.echo(_told(counted))
         if dry_run:
+            print_json(counted) if as_json else click.echo(_told(counted))
             return
         if not yes:
-            click.confirm("Send them?", abort=True, err=True)
+            click.confirm(f"{_told(counted)}. Send them?", abort=True, err=True)
         made = await replays.start_replay(database, new)
         if follow:
             made = await _follow(database, made["id"], counted["deliveries"])

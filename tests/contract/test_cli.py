@@ -18,11 +18,13 @@ import orjson
 import pytest
 from click.testing import CliRunner
 
+from aetherflow_hooks import start_engine
 from aetherflow_hooks.cli import commands, main
 from aetherflow_hooks.config import Settings, render
 from aetherflow_hooks.db.statements import migrations
 from aetherflow_hooks.dev.receiver import Receiver
 from tests.authority import Authority
+from tests.conftest import settings_for
 
 OURS = ("AETHERFLOW_HOOKS_", "DATABASE_URL")
 URL = "https://example.com/hook"
@@ -797,3 +799,54 @@ def test_a_restore_is_shown_held_and_accepted(hooks: Hooks, dsn: str) -> None:
     assert "given up: 1 events" in hooks("restore", "accept", "--cancel-waiting").out
     assert hooks("restore", "show", "--json").json["events"] == 0
     assert sql(dsn, "select count(*) from aetherflow.outbox") == 0
+
+
+def test_a_replay_is_counted_asked_for_shown_and_cancelled(hooks: Hooks, dsn: str) -> None:
+    added = hooks("endpoint", "add", URL, "--json").json["id"]
+    for _ in range(3):
+        hooks("emit", "a.b", "{}")
+    sql(dsn, "delete from aetherflow.outbox")  # as if they had been delivered
+    chosen = ("--endpoint", added, "--type", "a.*", "--since", "2026-01-31")
+    dry = hooks("replay", *chosen, "--dry-run")
+    assert (dry.code, dry.out) == (0, "3 deliveries, at 1 endpoints\n")
+    assert hooks("replay", *chosen, "--dry-run", "--json").json == {
+        "deliveries": 3,
+        "endpoints": 1,
+        "is_whole": True,
+    }
+    said = hooks("replay", *chosen, stdin="n\n")
+    assert (said.code, "Send them?" in said.err) == (1, True)
+    assert hooks("replay", "list", "--json").json == []
+    made = hooks("replay", *chosen, "--rate", "5", "--yes", "--json").json
+    assert (made["state"], made["pattern"], made["rate_per_second"]) == ("running", "a.*", 5)
+    assert hooks("replay", *chosen, stdin="y\n").out.splitlines()[-1].startswith("rpl_")
+    listed = hooks("replay", "list", "--json").json
+    assert [row["id"] for row in listed][1:] == [made["id"]]
+    assert hooks("replay", "list", "--limit", "1").err == (
+        f"There may be more: --before {listed[0]['id']}\n"
+    )
+    assert made["id"] in hooks("replay", "show", made["id"]).out
+    assert hooks("replay", "cancel", made["id"]).code == 0
+    assert hooks("replay", "show", made["id"], "--json").json["state"] == "cancelled"
+    sql(dsn, "update aetherflow.replays set state = 'done', made = 3, ended_at = now()")
+    assert "say which endpoint" in failed(hooks("replay", "--dry-run"))
+    assert "no endpoint" in failed(hooks("replay", "--endpoint", "ep_000000000000", "--dry-run"))
+
+
+async def test_a_replay_is_followed_to_its_end(dsn: str, receiver: Receiver) -> None:
+    url = receiver.url("/a")
+    environment = {"AETHERFLOW_HOOKS_PROFILE": "development"}
+
+    def hooks(*arguments: str) -> Said:
+        return run(*arguments, "--dsn", dsn, **environment)
+
+    async with start_engine(settings_for(dsn)):
+        for _ in range(5):
+            await asyncio.to_thread(hooks, "emit", "a.b", "{}")
+        added = (await asyncio.to_thread(hooks, "endpoint", "add", url, "--json")).json["id"]
+        said = await asyncio.to_thread(
+            hooks, "replay", "--endpoint", added, "--yes", "--follow", "--json"
+        )
+        assert (said.json["state"], said.json["made"]) == ("done", 5)
+        assert "rpl_" in said.err
+        await receiver.wait_for(5)
