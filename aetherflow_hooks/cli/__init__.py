@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from aetherflow_hooks.cli.attempt import attempt
 from aetherflow_hooks.cli.bench import bench
 from aetherflow_hooks.cli.config import config
 from aetherflow_hooks.cli.delivery import delivery
@@ -30,7 +31,7 @@ def commands() -> None:
 
 
 COMMANDS = (
-    *(demo, run, migrate, endpoint, emit, event, delivery, replay, status),
+    *(demo, run, migrate, endpoint, emit, event, delivery, attempt, replay, status),
     *(restore, keys, roles, config, bench, systemd_unit),
 )
 for command in COMMANDS:

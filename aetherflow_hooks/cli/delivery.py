@@ -8,6 +8,7 @@ from aetherflow_hooks.cli.session import (
     limit_option,
     print_fields,
     print_json,
+    print_page,
     print_rows,
     with_database,
 )
@@ -40,7 +41,8 @@ def delivery() -> None:
 @delivery.command("list")
 @click.option("--state", type=click.Choice([str(state) for state in State]), help="Only these.")
 @click.option("--endpoint", "endpoint_id", help="Only this endpoint's.")
-@click.option("--event", "event_id", help="Only this event's.")
+@click.option("--tenant", help="Only those of this tenant's endpoints.")
+@click.option("--before", metavar="PLACE", help="Go on where a page has ended.")
 @limit_option
 @as_json
 @connected
@@ -48,22 +50,24 @@ def list_(
     settings: Settings,
     state: str | None,
     endpoint_id: str | None,
-    event_id: str | None,
+    tenant: str | None,
+    before: str | None,
     limit: int,
     as_json: bool,
 ) -> None:
-    """List deliveries, those of the newest events first."""
-    rows = with_database(
+    """List what is undelivered, by endpoint; or what is dead or delivered, the last first."""
+    page = with_database(
         settings,
         lambda db, _: list_deliveries(
             db,
             state=State(state) if state else None,
             endpoint_id=endpoint_id,
-            event_id=event_id,
+            tenant=tenant,
+            before=before,
             rows_max=limit,
         ),
     )
-    print_rows(rows, ("id", "state", "attempts", "due_at", "reason"), as_json=as_json)
+    print_page(page, ("id", "state", "attempts", "due_at", "ended_at", "reason"), as_json=as_json)
 
 
 @delivery.command()

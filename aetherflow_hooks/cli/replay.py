@@ -14,7 +14,7 @@ from aetherflow_hooks.cli.session import (
     limit_option,
     print_fields,
     print_json,
-    print_rows,
+    print_page,
     utc,
     with_database,
 )
@@ -91,9 +91,7 @@ def list_(
         settings,
         lambda db, _: replays.list_replays(db, tenant=tenant, before=before, rows_max=limit),
     )
-    print_rows(page.rows, SHORT, as_json=as_json)
-    if page.before is not None:
-        click.echo(f"There may be more: --before {page.before}", err=True)
+    print_page(page, SHORT, as_json=as_json)
 
 
 @replay.command()

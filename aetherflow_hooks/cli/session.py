@@ -16,7 +16,7 @@ import tabulate
 from aetherflow_hooks.config import Settings, load
 from aetherflow_hooks.db import Database, check_schema, migrate
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
-from aetherflow_hooks.manage.pages import ROWS_DEFAULT, ROWS_MAX
+from aetherflow_hooks.manage.pages import ROWS_DEFAULT, ROWS_MAX, Page
 from aetherflow_hooks.watch import log
 
 Command = Callable[..., Any]
@@ -101,6 +101,13 @@ def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_jso
         return
     table = [[plain(row[column]) for column in columns] for row in rows]
     click.echo(tabulate.tabulate(table, headers=columns, disable_numparse=True))
+
+
+def print_page(page: Page, columns: Sequence[str], *, as_json: bool) -> None:
+    """Print a page's rows, and on stderr how to go on."""
+    print_rows(page.rows, columns, as_json=as_json)
+    if page.before is not None:
+        click.echo(f"There may be more: --before {page.before}", err=True)
 
 
 def print_fields(found: Mapping[str, Any]) -> None:

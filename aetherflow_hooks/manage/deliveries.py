@@ -1,17 +1,22 @@
 """Deliveries: look at them, and decide over one by hand."""
 
 import re
+from datetime import timedelta
 from typing import Any
 
-from aetherflow_hooks.db import Database
+from aetherflow_hooks.db import Database, Row
 from aetherflow_hooks.errors import InputRefused, NotFound
-from aetherflow_hooks.manage.events import EVENT_ID, delivery_of
-from aetherflow_hooks.manage.pages import ROWS_DEFAULT, ROWS_MAX
+from aetherflow_hooks.manage.attempts import Chosen, list_attempts
+from aetherflow_hooks.manage.events import delivery_of
+from aetherflow_hooks.manage.pages import NEWEST, ROWS_DEFAULT, ROWS_MAX, Page, Place, place_of
 from aetherflow_hooks.model import delivery_id
+from aetherflow_hooks.rules.ranges import in_range
 from aetherflow_hooks.rules.states import State
 
+LOOKED_MAX = 10_000  # deliveries, where only some of them are told
+
 _DELIVERY_ID = re.compile("dlv_([0-9a-f]{24})_([0-9a-f]{12})")
-_ID = {"endpoint": re.compile("ep_[0-9a-f]{12}"), "event": EVENT_ID}
+_ENDPOINT_ID = re.compile("ep_[0-9a-f]{12}")
 
 
 async def list_deliveries(
@@ -19,30 +24,96 @@ async def list_deliveries(
     *,
     state: State | None = None,
     endpoint_id: str | None = None,
-    event_id: str | None = None,
+    tenant: str | None = None,
+    before: str | None = None,
     rows_max: int = ROWS_DEFAULT,
-) -> list[dict[str, Any]]:
-    """List deliveries of any state, those of the newest events first.
+) -> Page:
+    """List deliveries: by default what is undelivered, by endpoint, the oldest events first.
+
+    Those that are pending, leased or halted come in that order too; the dead and the delivered
+    come with the last first. A delivery: id, endpoint_id, event_id, state, attempts, due_at, reason
+    (of a dead one) and ended_at (of a dead or delivered one). A page goes as far as one look goes,
+    so it may hold less than `rows_max`, or nothing, and yet have more behind it: ask again with
+    its `before`.
 
     Raises:
-        NotFound: an id is not of the form that ids have.
+        NotFound: the endpoint's id is not of the form that ids have.
+        InputRefused: `before` is no place in this list, or `rows_max` is not 1 to 1,000.
     """
-    for kind, text in (("endpoint", endpoint_id), ("event", event_id)):
-        if text is not None and not _ID[kind].fullmatch(text):
-            raise NotFound(kind, text)
-    rows = await database.rows(
-        "list_deliveries", state, endpoint_id, event_id, min(rows_max, ROWS_MAX)
+    in_range("the number of rows", rows_max, 1, ROWS_MAX)
+    if endpoint_id is not None and not _ENDPOINT_ID.fullmatch(endpoint_id):
+        raise NotFound("endpoint", endpoint_id)
+    if state is State.DELIVERED:
+        return await _list_delivered(database, endpoint_id, tenant, before, rows_max)
+    filters = (endpoint_id, tenant, rows_max, max(LOOKED_MAX, rows_max))
+    if state is State.DEAD:
+        at = place_of(before) if before else NEWEST
+        found = await database.rows("list_dead", *at[:3], *filters)
+    else:
+        behind = _parts(before) if before else ("", "")
+        found = await database.rows("list_work", *behind, state, *filters)
+    rows = [_told(row) for row in found if not row["is_place"]]
+    is_more = len(rows) == rows_max or bool(found and found[-1]["is_place"])
+    return Page(rows, _written(found[-1]) if is_more else None)
+
+
+async def _list_delivered(
+    database: Database,
+    endpoint_id: str | None,
+    tenant: str | None,
+    before: str | None,
+    rows_max: int,
+) -> Page:
+    """List what was delivered, each once: by the last attempt that did it."""
+    chosen = Chosen(
+        endpoint_id=endpoint_id, tenant=tenant, verdict=str(State.DELIVERED), only_last=True
     )
-    return [{"id": delivery_id(row["event_id"], row["endpoint_id"]), **dict(row)} for row in rows]
+    page = await list_attempts(database, chosen, before=before, rows_max=rows_max)
+    rows = [
+        {
+            "id": row["delivery_id"],
+            "endpoint_id": row["endpoint_id"],
+            "event_id": row["event_id"],
+            "state": str(State.DELIVERED),
+            "attempts": row["attempt"],
+            "due_at": None,
+            "reason": None,
+            "ended_at": row["started_at"] + timedelta(milliseconds=row["duration_ms"]),
+        }
+        for row in page.rows
+    ]
+    return Page(rows, page.before)
+
+
+def _told(row: Row) -> dict[str, Any]:
+    """Give a row of what is undelivered or dead as every delivery is told."""
+    is_dead = "died_at" in row
+    return {
+        "id": delivery_id(row["event_id"], row["endpoint_id"]),
+        "endpoint_id": row["endpoint_id"],
+        "event_id": row["event_id"],
+        "state": str(State.DEAD) if is_dead else row["state"],
+        "attempts": row["attempts"],
+        "due_at": None if is_dead else row["due_at"],
+        "reason": row["reason"] if is_dead else None,
+        "ended_at": row["died_at"] if is_dead else None,
+    }
+
+
+def _written(row: Row) -> str:
+    """Give the place behind a row: by time in a list by time, else the delivery."""
+    if "died_at" in row:
+        return Place(row["died_at"], row["endpoint_id"], row["event_id"]).written()
+    return delivery_id(row["event_id"], row["endpoint_id"])
 
 
 async def show_delivery(database: Database, text: str) -> dict[str, Any]:
     """Give a delivery with its event's `type` and `data`, its endpoint's `url`, and its attempts.
 
-    Keys besides: as in `show_event`. Of an attempt: attempt, trigger (manual, or None: its
-    schedule), started_at, duration_ms, outcome,
-    verdict, status, error, and response, the start of a failing answer in bytes. Type and data are
-    None where the event is not kept any more, and the URL where the endpoint was deleted.
+    Keys besides: as in `show_event`. Of an attempt: attempt, trigger (manual, replay, or None: its
+    schedule), started_at, duration_ms, outcome, verdict, status, error, and response, the start of
+    a failing answer in bytes. Type and data are None where the event is not kept any more, data
+    where it was expunged, and the URL where the endpoint was deleted.
 
     Raises:
         NotFound: there is none of this id.

@@ -612,21 +612,34 @@ def test_what_postgres_cannot_hold_is_one_clear_line(
 
 def test_deliveries_are_listed_by_state(hooks: Hooks, dsn: str) -> None:
     own = hooks("endpoint", "add", URL, "--json").json["id"]
-    for n, state in enumerate(["pending", "leased", "dead", "delivered"]):
+    states = ("pending", "leased", "dead", "delivered")
+    for n, state in enumerate(states):
         sql(dsn, ROWS[state], own, f"evt_{n:024}")
-    listed = hooks("delivery", "list", "--json").json
-    assert [(row["state"], row["id"]) for row in listed] == [
-        (state, f"dlv_{n:024}_{own[3:]}")
-        for n, state in reversed([*enumerate(["pending", "leased", "dead", "delivered"])])
+    named = {state: f"dlv_{n:024}_{own[3:]}" for n, state in enumerate(states)}
+    work = hooks("delivery", "list", "--json").json
+    assert [(row["state"], row["id"]) for row in work] == [
+        (state, named[state]) for state in ("pending", "leased")
     ]
-    for row in listed:
-        assert hooks("delivery", "list", "--state", row["state"], "--json").json == [row]
-        assert hooks("delivery", "list", "--event", row["event_id"], "--json").json == [row]
-    assert hooks("delivery", "list", "--endpoint", own, "--json").json == listed
-    assert hooks("delivery", "list", "--limit", "2", "--json").json == listed[:2]
+    for state, name in named.items():
+        (row,) = hooks("delivery", "list", "--state", state, "--json").json
+        assert (row["id"], row["state"]) == (name, state)
+    assert hooks("delivery", "list", "--endpoint", own, "--json").json == work
+    said = hooks("delivery", "list", "--limit", "1", "--json")
+    assert (said.json, said.err) == (work[:1], f"There may be more: --before {named['pending']}\n")
+    told = hooks("delivery", "list", "--before", named["pending"], "--json")
+    assert told.json == work[1:]
     table = hooks("delivery", "list", "--state", "dead").out.splitlines()
-    assert table[0].split() == ["id", "state", "attempts", "due_at", "reason"]
-    assert [line.split() for line in table[2:]] == [[listed[1]["id"], "dead", "4", "-", "gone"]]
+    assert table[0].split() == ["id", "state", "attempts", "due_at", "ended_at", "reason"]
+    assert [line.split()[:4] for line in table[2:]] == [[named["dead"], "dead", "4", "-"]]
+    assert table[2].split()[-1] == "gone"
+
+    (row,) = hooks("attempt", "list", "--json").json
+    assert (row["delivery_id"], row["status"], row["attempt"]) == (named["delivered"], 200, 2)
+    assert hooks("attempt", "list", "--only-failed", "--json").json == []
+    assert hooks("attempt", "list", "--status", "2xx", "--endpoint", own, "--json").json == [row]
+    assert hooks("attempt", "list", "--after", row["id"], "--json").json == []
+    assert named["delivered"] in hooks("attempt", "list", "--since", "2026-01-31").out
+    assert "no status" in failed(hooks("attempt", "list", "--status", "none"))
 
 
 WAITING = """
@@ -684,9 +697,8 @@ def test_events_and_their_deliveries_are_listed_and_shown(hooks: Hooks, dsn: str
 
 
 def test_a_filter_that_is_no_id_is_refused(hooks: Hooks) -> None:
-    for kind in ("endpoint", "event"):
-        told = failed(hooks("delivery", "list", f"--{kind}", "nonsense"))
-        assert f"there is no {kind} nonsense" in told
+    told = failed(hooks("delivery", "list", "--endpoint", "nonsense"))
+    assert "there is no endpoint nonsense" in told
 
 
 def test_status_has_a_row_per_endpoint(hooks: Hooks, dsn: str) -> None:
@@ -763,7 +775,7 @@ def test_an_endpoint_with_an_order_gets_keys(hooks: Hooks, dsn: str) -> None:
 
 
 def test_a_delivery_is_retried_and_cancelled_by_hand(hooks: Hooks, dsn: str) -> None:
-    own = hooks("endpoint", "add", URL, "--json").json["id"]
+    own = hooks("endpoint", "add", URL, "--ordering", "block", "--json").json["id"]
     event_id = hooks("emit", "a.b").out.strip()
     named = f"dlv_{event_id[4:]}_{own[3:]}"
     sql(
