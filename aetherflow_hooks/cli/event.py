@@ -11,12 +11,13 @@ from aetherflow_hooks.cli.session import (
     limit_option,
     print_fields,
     print_json,
+    print_page,
     print_rows,
     utc,
     with_database,
 )
 from aetherflow_hooks.config import Settings
-from aetherflow_hooks.manage.events import list_events, show_event
+from aetherflow_hooks.manage.events import expunge_event, list_events, show_event
 
 SHORT = ("id", "type", "tenant", "data_bytes", "emitted_at")
 DELIVERY_SHORT = ("id", "state", "attempts", "due_at", "last_status", "last_error")
@@ -59,9 +60,7 @@ def list_(
             rows_max=limit,
         ),
     )
-    print_rows(page.rows, SHORT, as_json=as_json)
-    if page.before is not None:
-        click.echo(f"There may be more: --before {page.before}", err=True)
+    print_page(page, SHORT, as_json=as_json)
 
 
 @event.command()
@@ -81,3 +80,15 @@ def show(settings: Settings, event_id: str, after: str | None, as_json: bool) ->
     print_rows(deliveries, DELIVERY_SHORT, as_json=False)
     if more is not None:
         click.echo(f"There may be more: --after {more}", err=True)
+
+
+@event.command()
+@click.argument("event_id", metavar="ID")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@connected
+def expunge(settings: Settings, event_id: str, yes: bool) -> None:
+    """Delete the data of an event, and the answers to it, for good; that it happened stays."""
+    if not yes:
+        click.confirm(f"Delete the data of {event_id} for good?", abort=True, err=True)
+    with_database(settings, lambda db, _: expunge_event(db, event_id))
+    click.echo(f"{event_id} expunged")

@@ -75,7 +75,7 @@ async def list_events(
 async def show_event(
     database: Database, event_id: str, *, after: str | None = None
 ) -> dict[str, Any]:
-    """Give an event with its `data`, a JSON text, and its `deliveries`.
+    """Give an event with its `data`, a JSON text (None: `expunged_at`), and its `deliveries`.
 
     A delivery: id, endpoint_id, event_id, state, attempts, due_at, reason (of a dead one) and, of
     its last attempt, last_status, last_error, last_at. `is_fanned_out`: all of them are there. Of
@@ -96,6 +96,19 @@ async def show_event(
         "deliveries": [delivery_of(row) for row in deliveries],
         "after": last["looked_to"],
     }
+
+
+async def expunge_event(database: Database, event_id: str) -> None:
+    """Delete the data of an event and the answers to it. That it happened stays, and each attempt.
+
+    What still waits of it is given up, and it cannot be sent again. A request that is under way
+    goes on. Backups, and the log of Postgres for as long as that is kept, are not ours to clean.
+
+    Raises:
+        NotFound: there is none of this id, or it is not kept any more.
+    """
+    if not EVENT_ID.fullmatch(event_id) or not await database.value("expunge_event", event_id):
+        raise NotFound("event", event_id)
 
 
 def delivery_of(row: Row) -> dict[str, Any]:

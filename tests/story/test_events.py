@@ -7,9 +7,11 @@ import pytest
 
 from aetherflow_hooks.errors import InputRefused, NotFound
 from aetherflow_hooks.manage import events
-from aetherflow_hooks.manage.deliveries import cancel_delivery, show_delivery
-from aetherflow_hooks.manage.endpoints import delete_endpoint
-from aetherflow_hooks.manage.events import list_events, show_event
+from aetherflow_hooks.manage.deliveries import cancel_delivery, retry_delivery, show_delivery
+from aetherflow_hooks.manage.endpoints import delete_endpoint, set_endpoint_state
+from aetherflow_hooks.manage.events import expunge_event, list_events, show_event
+from aetherflow_hooks.manage.replays import NewReplay, count_replay, start_replay
+from aetherflow_hooks.model import EndpointState, delivery_id
 from tests.conftest import World
 
 
@@ -194,3 +196,77 @@ async def test_there_has_to_be_something_to_show(world: World, text: str) -> Non
         await show_event(world.database, text)
     with pytest.raises(NotFound):
         await show_delivery(world.database, text.replace("evt", "dlv") + "_000000000000")
+
+
+async def test_case_75_the_content_of_an_event_goes_and_what_happened_stays(world: World) -> None:
+    endpoint = await world.endpoint("/a", "500,200;body=canary", retry_schedule_seconds=[0.01])
+    waiting = await world.endpoint("/b", retry_schedule_seconds=[])
+    await set_endpoint_state(world.database, waiting["id"], EndpointState.PAUSED)
+    event_id = await world.emit(data='{"name": "canary"}')
+    other = await world.emit(data='{"name": "stays"}')
+    async with world.engine():
+        await world.until("select count(*) = 3 from aetherflow.attempts")
+    await world.connection.execute("update aetherflow.attempts set response = 'canary'")
+    scheduled = await world.emit(
+        data='{"name": "canary"}', deliver_at=datetime.now(UTC) + timedelta(hours=1)
+    )
+    before = await world.rows(
+        "select event_id, attempt, status, started_at, verdict, error from aetherflow.attempts"
+        " order by started_at, event_id"
+    )
+    for _ in range(2):
+        await expunge_event(world.database, event_id)
+    await expunge_event(world.database, scheduled)
+
+    for table in ("events", "attempts", "deliveries", "dead", "outbox"):
+        of_other = "'0'" if table == "outbox" else f"'{other}'"
+        column = "id" if table == "events" else "event_id"
+        assert not await world.value(
+            f"select bool_or(t::text ~ 'canary|63616e617279') from aetherflow.{table} t"
+            f" where t.{column} <> {of_other}"
+        )
+    after = await world.rows(
+        "select event_id, attempt, status, started_at, verdict, error from aetherflow.attempts"
+        " order by started_at, event_id"
+    )
+    assert after == before
+    shown = await show_event(world.database, event_id)
+    assert (shown["data"], shown["type"]) == (None, "a.b")
+    assert shown["expunged_at"] is not None
+    states = {it["endpoint_id"]: (it["state"], it["reason"]) for it in shown["deliveries"]}
+    assert states == {
+        endpoint["id"]: ("delivered", None),
+        waiting["id"]: ("dead", "cancelled"),
+    }
+    assert (await show_event(world.database, other))["data"] == '{"name": "stays"}'
+
+    await set_endpoint_state(world.database, waiting["id"], EndpointState.ACTIVE)
+    for endpoint_id in (endpoint["id"], waiting["id"]):
+        with pytest.raises(InputRefused, match="the content of its event was deleted"):
+            await retry_delivery(world.database, delivery_id(event_id, endpoint_id))
+        asked = NewReplay(endpoint_id=endpoint_id)
+        assert (await count_replay(world.database, asked))["deliveries"] <= 1, "the other one"
+    async with world.engine():
+        await start_replay(world.database, NewReplay(endpoint_id=waiting["id"]))
+        await world.until("select bool_and(state = 'done') from aetherflow.replays")
+        await world.settled()
+    assert {it.headers["webhook-id"] for it in world.receiver.at("/b")} == {other}
+    for wrong in ("evt_x", "evt_" + "0" * 24):
+        with pytest.raises(NotFound):
+            await expunge_event(world.database, wrong)
+
+
+async def test_what_is_expunged_while_it_is_fanned_out_is_not_sent(world: World) -> None:
+    """Written as a fan-out leaves it that had seen the event a moment before."""
+    endpoint = await world.endpoint("/a")
+    event_id = await world.emit(data='{"name": "canary"}')
+    await expunge_event(world.database, event_id)
+    await world.connection.execute(
+        "insert into aetherflow.deliveries (shard, event_shard, endpoint_id, event_id, due_at)"
+        " select aetherflow.shard_of($1), shard, $1, id, now() from aetherflow.events",
+        endpoint["id"],
+    )
+    async with world.engine():
+        await world.settled()
+    assert not world.receiver.received
+    assert await world.value("select reason from aetherflow.dead") == "expired"

@@ -140,7 +140,7 @@ left join (
     cross join lateral (
         select e.type, case when octet_length(e.data) <= 16777216 then e.data end as data, e.emitted_at
         from aetherflow.events e
-        where e.shard = $1 and e.id = told.id
+        where e.shard = $1 and e.id = told.id and e.expunged_at is null
         limit 1
     ) e
 ) new on true

@@ -5,9 +5,10 @@
 -- walks events_pkey
 --
 -- Data of more bytes than any setting lets in, put there by another hand, is not read: it is null.
+-- What was expunged is there no more.
 select e.id, e.type, case when octet_length(e.data) <= 16777216 then e.data end as data,
        floor(extract(epoch from e.emitted_at))::bigint as emitted_unix_seconds
 from unnest($1::smallint[], $2::text[]) as k (shard, id)
 cross join lateral (
-    select e.* from aetherflow.events e where e.shard = k.shard and e.id = k.id limit 1
+    select e.* from aetherflow.events e where e.shard = k.shard and e.id = k.id and e.expunged_at is null limit 1
 ) e

@@ -9,7 +9,8 @@
 with able as (
     select e.shard, e.ordering,
            case when e.state in ('disabled', 'deleted') then 'its endpoint is ' || e.state
-                when v.id is null then 'its event is not kept any more' else 'due' end as told,
+                when v.id is null then 'its event is not kept any more'
+                when v.expunged_at is not null then 'the content of its event was deleted' else 'due' end as told,
            v.shard as event_shard, v.ordering_key, v.expires_at
     from aetherflow.endpoints e
     left join aetherflow.events v on v.shard = aetherflow.shard_of($2) and v.id = $2
