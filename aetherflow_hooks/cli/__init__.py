@@ -5,6 +5,7 @@ import sys
 import click
 
 from aetherflow_hooks.cli.attempt import attempt
+from aetherflow_hooks.cli.audit import audit
 from aetherflow_hooks.cli.bench import bench
 from aetherflow_hooks.cli.config import config
 from aetherflow_hooks.cli.delivery import delivery
@@ -20,6 +21,7 @@ from aetherflow_hooks.cli.run import migrate, run
 from aetherflow_hooks.cli.session import plain
 from aetherflow_hooks.cli.status import status
 from aetherflow_hooks.cli.systemd import systemd_unit
+from aetherflow_hooks.cli.token import token
 from aetherflow_hooks.cli.trial import try_
 from aetherflow_hooks.errors import HooksError
 
@@ -32,7 +34,7 @@ def commands() -> None:
 
 COMMANDS = (
     *(demo, run, migrate, endpoint, emit, event, delivery, attempt, replay, status),
-    *(restore, keys, roles, config, bench, systemd_unit),
+    *(token, audit, restore, keys, roles, config, bench, systemd_unit),
 )
 for command in COMMANDS:
     commands.add_command(command)

@@ -2,7 +2,9 @@
 
 import asyncio
 import functools
+import getpass
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -81,7 +83,15 @@ async def database_of(settings: Settings) -> AsyncIterator[tuple[Database, Setti
     async with reachable(settings) as named:
         await check_schema(named.database)
         async with Database(named.database) as database:
-            yield database, named
+            yield database.acting(f"cli:{_user()}"), named
+
+
+def _user() -> str:
+    """Name whoever runs the command, as the machine knows them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, as in a container
+        return str(os.getuid())
 
 
 def with_database(settings: Settings, work: Callable[[Database, Settings], Awaitable[Any]]) -> Any:

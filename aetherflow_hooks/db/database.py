@@ -5,6 +5,7 @@ DatabaseUnavailable; everything else passes through, for it is a defect of ours.
 """
 
 import asyncio
+import copy
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -82,6 +83,36 @@ class Database:
         self._server_settings = FLOW_OPTIONS if for_flow else {}
         self._statements = statements(settings.schema_name)
         self._pool: Any = None
+        self._bound: Any = None  # the one connection of a transaction
+        self.actor = "python"  # who asks; kept with what is changed by hand
+
+    def acting(self, actor: str) -> Self:
+        """Give this database, over the same connections, for somebody else who asks."""
+        theirs = copy.copy(self)
+        theirs.actor = actor
+        return theirs
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Self]:
+        """Give this database for statements that take effect together, or not at all.
+
+        Raises:
+            DatabaseUnavailable: the end of it may have been carried out, or not.
+        """
+        async with sorted_errors(), self._connection() as connection, connection.transaction():
+            bound = copy.copy(self)
+            bound._bound = connection  # noqa: SLF001  of our own kind
+            yield bound
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:
+        """Give a connection: that of the transaction, or one of the pool."""
+        if self._bound is not None:
+            yield self._bound
+            return
+        seconds = self._settings.command_timeout_seconds
+        async with self._pool.acquire(timeout=seconds) as connection:
+            yield connection
 
     async def open(self) -> Self:
         """Connect.
@@ -138,11 +169,7 @@ class Database:
             return await self._fetch(again, values)
 
     async def _fetch(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
-        settings = self._settings
-        async with (
-            sorted_errors(),
-            self._pool.acquire(timeout=settings.command_timeout_seconds) as connection,
-        ):
+        async with sorted_errors(), self._connection() as connection:
             found: Sequence[Row] = await connection.fetch(sql, *values)
             return found
 
@@ -157,9 +184,7 @@ class Database:
         One that is reached by a socket file is taken to listen at this machine's loopback too.
         """
         async with sorted_errors():
-            async with self._pool.acquire(
-                timeout=self._settings.command_timeout_seconds
-            ) as connection:
+            async with self._connection() as connection:
                 address = connection.address
             if isinstance(address, str):  # it ends in .s.PGSQL.5432
                 return [("127.0.0.1", int(address.rpartition(".")[2]))]
@@ -171,10 +196,7 @@ class Database:
 
     async def execute_alone(self, sql: str) -> None:
         """Run DDL that is made up at run time and may stand in no transaction."""
-        async with (
-            sorted_errors(),
-            self._pool.acquire(timeout=self._settings.command_timeout_seconds) as connection,
-        ):
+        async with sorted_errors(), self._connection() as connection:
             await connection.execute(in_schema(sql, self._settings.schema_name))
 
     async def __aenter__(self) -> Self:

@@ -7,6 +7,7 @@ from typing import Any
 from aetherflow_hooks.db import Database, Row
 from aetherflow_hooks.errors import InputRefused, NotFound
 from aetherflow_hooks.manage.attempts import Chosen, list_attempts
+from aetherflow_hooks.manage.audit import audited
 from aetherflow_hooks.manage.events import delivery_of
 from aetherflow_hooks.manage.pages import NEWEST, ROWS_DEFAULT, ROWS_MAX, Page, Place, place_of
 from aetherflow_hooks.model import delivery_id
@@ -147,12 +148,13 @@ async def retry_delivery(database: Database, text: str) -> None:
             this was asked before and is about to be done.
     """
     endpoint_id, event_id = _parts(text)
-    told = await database.value("retry_delivery", endpoint_id, event_id)
-    if told is None:
-        raise NotFound("delivery", text)
-    if told != "due":
-        raise InputRefused(f"{text} is not sent again: {told}")
-    await database.value("wake", endpoint_id)
+    async with audited(database, "delivery.retry", text) as bound:
+        told = await bound.value("retry_delivery", endpoint_id, event_id)
+        if told is None:
+            raise NotFound("delivery", text)
+        if told != "due":
+            raise InputRefused(f"{text} is not sent again: {told}")
+        await bound.value("wake", endpoint_id)
 
 
 async def cancel_delivery(database: Database, text: str) -> None:
@@ -162,9 +164,10 @@ async def cancel_delivery(database: Database, text: str) -> None:
         NotFound: no delivery of this id waits. One that is being sent does not.
     """
     endpoint_id, event_id = _parts(text)
-    if await database.value("cancel_delivery", endpoint_id, event_id) is None:
-        raise NotFound("waiting delivery", text)
-    await database.value("wake", endpoint_id)
+    async with audited(database, "delivery.cancel", text) as bound:
+        if await bound.value("cancel_delivery", endpoint_id, event_id) is None:
+            raise NotFound("waiting delivery", text)
+        await bound.value("wake", endpoint_id)
 
 
 def _parts(text: str) -> tuple[str, str]:

@@ -2,12 +2,14 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypedDict
 
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import InputRefused, NotFound
+from aetherflow_hooks.manage.audit import audited
 from aetherflow_hooks.manage.keys import seal
 from aetherflow_hooks.manage.secrets import chosen_secret, stored_certificate
 from aetherflow_hooks.model import EndpointState
@@ -67,6 +69,10 @@ class EndpointChange(TypedDict, total=False):
     ordering: str | None
 
 
+class _ChangedMeanwhile(Exception):
+    """Somebody else was quicker."""
+
+
 async def add_endpoint(
     database: Database, new: NewEndpoint, *, settings: Settings
 ) -> dict[str, Any]:
@@ -84,21 +90,22 @@ async def add_endpoint(
     secret = chosen_secret(new.secret, ed25519=new.ed25519)
     endpoint_id = f"ep_{secrets.token_hex(ID_BYTES)}"
     keyring = settings.keyring()
-    await database.value(
-        "add_endpoint",
-        endpoint_id,
-        new.tenant,
-        str(url),
-        new.description,
-        *_limits(new),
-        seal(keyring, secret, endpoint_id),
-        list(new.events),
-        list(new.headers),
-        [seal(keyring, value, endpoint_id, header=name) for name, value in new.headers.items()],
-        public_key_of(secret),
-        *stored_certificate(new.certificate, endpoint_id, keyring),
-        new.ordering,
-    )
+    async with audited(database, "endpoint.add", endpoint_id, look=show_endpoint) as bound:
+        await bound.value(
+            "add_endpoint",
+            endpoint_id,
+            new.tenant,
+            str(url),
+            new.description,
+            *_limits(new),
+            seal(keyring, secret, endpoint_id),
+            list(new.events),
+            list(new.headers),
+            [seal(keyring, value, endpoint_id, header=name) for name, value in new.headers.items()],
+            public_key_of(secret),
+            *stored_certificate(new.certificate, endpoint_id, keyring),
+            new.ordering,
+        )
     told = None if new.ed25519 else secret
     return {**await show_endpoint(database, endpoint_id), "secret": told}
 
@@ -153,21 +160,26 @@ async def change_endpoint(
             new = replace(new, url=str(parse_url(new.url, settings.egress_rules())))
         _check_order(old["ordering"], new.ordering)
         check_names([*new.headers, *given])
-        was_changed = await database.value(
-            "change_endpoint",
-            endpoint_id,
-            old["version"],
-            new.url,
-            new.description,
-            *_limits(new),
-            new.ordering,
-            list(new.events),
-            [name.lower() for name in headers],
-            list(given),
-            [seal(keyring, value, endpoint_id, header=name) for name, value in given.items()],
-        )
-        if was_changed:
-            await database.value("wake", endpoint_id)
+        with suppress(_ChangedMeanwhile):
+            async with audited(
+                database, "endpoint.change", endpoint_id, look=show_endpoint
+            ) as bound:
+                was_changed = await bound.value(
+                    "change_endpoint",
+                    endpoint_id,
+                    old["version"],
+                    new.url,
+                    new.description,
+                    *_limits(new),
+                    new.ordering,
+                    list(new.events),
+                    [name.lower() for name in headers],
+                    list(given),
+                    [seal(keyring, value, endpoint_id, header=it) for it, value in given.items()],
+                )
+                if not was_changed:
+                    raise _ChangedMeanwhile
+                await bound.value("wake", endpoint_id)
             return await show_endpoint(database, endpoint_id)
     raise InputRefused(f"{endpoint_id} has been changed meanwhile: look at it again")
 
@@ -178,9 +190,10 @@ async def set_endpoint_state(database: Database, endpoint_id: str, state: Endpoi
     Raises:
         NotFound: there is none of this id.
     """
-    if await database.value("set_endpoint_state", endpoint_id, state) is None:
-        raise NotFound("endpoint", endpoint_id)
-    await database.value("wake", endpoint_id)
+    async with audited(database, "endpoint.set_state", endpoint_id, look=show_endpoint) as bound:
+        if await bound.value("set_endpoint_state", endpoint_id, state) is None:
+            raise NotFound("endpoint", endpoint_id)
+        await bound.value("wake", endpoint_id)
 
 
 async def delete_endpoint(database: Database, endpoint_id: str) -> None:
@@ -192,9 +205,10 @@ async def delete_endpoint(database: Database, endpoint_id: str) -> None:
     Raises:
         NotFound: there is none of this id.
     """
-    if await database.value("delete_endpoint", endpoint_id) is None:
-        raise NotFound("endpoint", endpoint_id)
-    await database.value("wake", endpoint_id)
+    async with audited(database, "endpoint.delete", endpoint_id, look=show_endpoint) as bound:
+        if await bound.value("delete_endpoint", endpoint_id) is None:
+            raise NotFound("endpoint", endpoint_id)
+        await bound.value("wake", endpoint_id)
 
 
 def _changed(old: Mapping[str, Any], change: EndpointChange) -> NewEndpoint:

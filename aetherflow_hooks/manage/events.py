@@ -6,6 +6,7 @@ from typing import Any
 
 from aetherflow_hooks.db import Database, Row
 from aetherflow_hooks.errors import InputRefused, NotFound
+from aetherflow_hooks.manage.audit import audited
 from aetherflow_hooks.manage.pages import ROWS_DEFAULT, ROWS_MAX, Page
 from aetherflow_hooks.model import delivery_id
 from aetherflow_hooks.rules.ranges import in_range
@@ -107,8 +108,11 @@ async def expunge_event(database: Database, event_id: str) -> None:
     Raises:
         NotFound: there is none of this id, or it is not kept any more.
     """
-    if not EVENT_ID.fullmatch(event_id) or not await database.value("expunge_event", event_id):
+    if not EVENT_ID.fullmatch(event_id):
         raise NotFound("event", event_id)
+    async with audited(database, "event.expunge", event_id) as bound:
+        if not await bound.value("expunge_event", event_id):
+            raise NotFound("event", event_id)
 
 
 def delivery_of(row: Row) -> dict[str, Any]:

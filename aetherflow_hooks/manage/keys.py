@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import InputRefused, KeyMissing, SecretUnreadable
+from aetherflow_hooks.manage.audit import audited
 from aetherflow_hooks.rules.sealing import (
     KEY_BYTES,
     NONCE_BYTES,
@@ -95,4 +96,5 @@ async def seal_anew(database: Database, keyring: Keyring) -> Sealed:
         )
         done += len(changed)
         after = rows[-1]["endpoint_id"]
-    return Sealed(done, unreadable)
+    async with audited(database, "keys.rotate", keyring.first):
+        return Sealed(done, unreadable)

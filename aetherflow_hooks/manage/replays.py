@@ -8,6 +8,7 @@ from typing import Any
 
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import InputRefused, NotFound
+from aetherflow_hooks.manage.audit import audited
 from aetherflow_hooks.manage.endpoints import ID_BYTES, RATE_MAX, show_endpoint
 from aetherflow_hooks.manage.pages import ROWS_DEFAULT, ROWS_MAX, Page
 from aetherflow_hooks.rules.ranges import in_range
@@ -66,8 +67,9 @@ async def start_replay(database: Database, new: NewReplay) -> dict[str, Any]:
     """
     await _check(database, new)
     replay_id = f"rpl_{secrets.token_hex(ID_BYTES)}"
-    await database.value("add_replay", replay_id, *_filters(new), new.rate_per_second)
-    await database.value("wake", HINT)
+    async with audited(database, "replay.start", replay_id, look=show_replay) as bound:
+        await bound.value("add_replay", replay_id, *_filters(new), new.rate_per_second)
+        await bound.value("wake", HINT)
     return await show_replay(database, replay_id)
 
 
@@ -108,8 +110,9 @@ async def cancel_replay(database: Database, replay_id: str) -> None:
     Raises:
         NotFound: no replay of this id is running.
     """
-    if await database.value("cancel_replay", replay_id) is None:
-        raise NotFound("running replay", replay_id)
+    async with audited(database, "replay.cancel", replay_id, look=show_replay) as bound:
+        if await bound.value("cancel_replay", replay_id) is None:
+            raise NotFound("running replay", replay_id)
 
 
 async def _check(database: Database, new: NewReplay) -> None:

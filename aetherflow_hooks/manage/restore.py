@@ -9,6 +9,7 @@ from typing import Any
 
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import DatabaseUnfit
+from aetherflow_hooks.manage.audit import audited
 
 COUNTED_MAX = 1_000_000
 BATCH_MAX = 10_000
@@ -61,5 +62,8 @@ async def accept_restore(database: Database, *, cancel: bool = False) -> dict[st
                     told[name] += row[name]
                 if max(row["events"], row["deliveries"]) < BATCH_MAX:
                     break
-    await database.value("accept_restore")
+    async with audited(
+        database, "restore.cancel_and_accept" if cancel else "restore.accept", ""
+    ) as bound:
+        await bound.value("accept_restore")
     return told

@@ -1,6 +1,7 @@
 """Rights: roles that can do one thing each."""
 
 from aetherflow_hooks.db import Database
+from aetherflow_hooks.manage.audit import audited
 
 
 async def make_roles(database: Database, *, row_security: bool = False) -> list[str]:
@@ -13,4 +14,5 @@ async def make_roles(database: Database, *, row_security: bool = False) -> list[
     Raises:
         DatabaseUnfit: whoever is connected may not make roles, or owns none of the tables.
     """
-    return [row["role"] for row in await database.rows("make_roles", row_security)]
+    async with audited(database, "roles.make", "row security" if row_security else "") as bound:
+        return [row["role"] for row in await bound.rows("make_roles", row_security)]

@@ -6,6 +6,7 @@ from typing import Any
 
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import InputRefused, NotFound
+from aetherflow_hooks.manage.audit import audited
 from aetherflow_hooks.manage.keys import seal
 from aetherflow_hooks.rules.certificates import read_certificate
 from aetherflow_hooks.rules.ranges import in_range
@@ -14,6 +15,8 @@ from aetherflow_hooks.rules.signing import NEW_KEY_BYTES, check_secret, new_secr
 
 OVERLAP_SECONDS_DEFAULT = 86_400.0
 OVERLAP_SECONDS_MAX = 30 * 86_400.0
+
+_SHOWN = ("tenant", "public_keys", "certificate", "certificate_expires_at")
 
 
 async def rotate_secret(
@@ -43,17 +46,18 @@ async def rotate_secret(
         rows = await database.rows("list_endpoints", None, endpoint_id)
         ed25519 = secret is None and any(row["public_keys"] for row in rows)
     new = chosen_secret(secret, ed25519=ed25519)
-    was_found = await database.value(
-        "rotate_secret",
-        endpoint_id,
-        seal(keyring, new, endpoint_id),
-        public_key_of(new),
-        leads,
-        overlap_seconds,
-    )
-    if not was_found:
-        raise NotFound("endpoint", endpoint_id)
-    await database.value("wake", endpoint_id)
+    async with audited(database, "endpoint.rotate_secret", endpoint_id, look=_secrets) as bound:
+        was_found = await bound.value(
+            "rotate_secret",
+            endpoint_id,
+            seal(keyring, new, endpoint_id),
+            public_key_of(new),
+            leads,
+            overlap_seconds,
+        )
+        if not was_found:
+            raise NotFound("endpoint", endpoint_id)
+        await bound.value("wake", endpoint_id)
     told = {"id": endpoint_id, "secret": None if ed25519 else new}
     return told | {"public_key": public_key_of(new)}
 
@@ -68,9 +72,10 @@ async def promote_secret(
         InputRefused: no secret waits, or the overlap is not 0 to 30 days.
     """
     in_range("the overlap", overlap_seconds, 0, OVERLAP_SECONDS_MAX)
-    if not await database.value("promote_secret", endpoint_id, overlap_seconds):
-        raise NotFound("endpoint", endpoint_id)
-    await database.value("wake", endpoint_id)
+    async with audited(database, "endpoint.promote_secret", endpoint_id, look=_secrets) as bound:
+        if not await bound.value("promote_secret", endpoint_id, overlap_seconds):
+            raise NotFound("endpoint", endpoint_id)
+        await bound.value("wake", endpoint_id)
 
 
 async def set_certificate(
@@ -83,9 +88,10 @@ async def set_certificate(
         InputRefused: it is not a certificate with its key, or it has expired.
     """
     certified = stored_certificate(pem, endpoint_id, keyring)
-    if await database.value("set_certificate", endpoint_id, *certified) is None:
-        raise NotFound("endpoint", endpoint_id)
-    await database.value("wake", endpoint_id)
+    async with audited(database, "endpoint.set_certificate", endpoint_id, look=_secrets) as bound:
+        if await bound.value("set_certificate", endpoint_id, *certified) is None:
+            raise NotFound("endpoint", endpoint_id)
+        await bound.value("wake", endpoint_id)
 
 
 def stored_certificate(
@@ -115,3 +121,11 @@ def chosen_secret(own: str | None, *, ed25519: bool) -> str:
     if ed25519:
         raise InputRefused("a secret of your own or a new pair of keys, not both")
     return check_secret(own)
+
+
+async def _secrets(database: Database, endpoint_id: str) -> dict[str, Any]:
+    """Show what of an endpoint's secrets everybody may see."""
+    rows = await database.rows("list_endpoints", None, endpoint_id)
+    if not rows:
+        raise NotFound("endpoint", endpoint_id)
+    return {name: value for name, value in rows[0].items() if name in _SHOWN}

@@ -862,3 +862,26 @@ async def test_a_replay_is_followed_to_its_end(dsn: str, receiver: Receiver) -> 
         assert (said.json["state"], said.json["made"]) == ("done", 5)
         assert "rpl_" in said.err
         await receiver.wait_for(5)
+
+
+def test_tokens_are_made_listed_and_revoked_and_it_is_on_record(hooks: Hooks) -> None:
+    said = hooks("token", "add", "ci", "--scope", "write", "--tenant", "acme")
+    assert re.fullmatch(r"af_[0-9a-f]{12}_[\w-]{43}\n", said.out)
+    (listed,) = hooks("token", "list", "--json").json
+    assert (listed["name"], listed["scope"], listed["tenant"]) == ("ci", "write", "acme")
+    assert said.out.strip() not in hooks("token", "list").out
+    made = hooks("token", "add", "ops", "--expires-at", "2999-12-31", "--json").json
+    assert made["token"].startswith(f"af_{made['id']}_")
+    assert hooks("token", "revoke", listed["id"]).out == f"{listed['id']} revoked\n"
+    assert "no token" in failed(hooks("token", "revoke", listed["id"]))
+    assert "would have expired" in failed(hooks("token", "add", "x", "--expires-at", "2000-12-31"))
+    assert "ask for write" in failed(
+        hooks("token", "add", "x", "--scope", "admin", "--tenant", "a")
+    )
+    changes = hooks("audit", "--json").json
+    assert [it["action"] for it in changes] == ["token.revoke", "token.add", "token.add"]
+    assert all(it["actor"].startswith("cli:") for it in changes)
+    assert len(hooks("audit", "--of", made["id"], "--json").json) == 1
+    said = hooks("audit", "--limit", "1")
+    assert said.err == f"There may be more: --before {changes[0]['id']}\n"
+    assert "revoked" in said.out
