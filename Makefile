@@ -4,10 +4,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz chaos check lock bench format clean
+.PHONY: help demo test fuzz fuzz-api chaos check lock bench format clean
 
 help: ## say what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.ready ## the main job on the embedded Postgres: twelve events arrive, signed and verified
 	@$(BIN)/aetherflow-hooks demo
@@ -17,6 +17,9 @@ test: $(VENV)/.ready ## every test, on the embedded Postgres; ARGS="-k retry" ch
 
 fuzz: $(VENV)/.ready ## property tests with 20,000 cases each, some minutes; ARGS="-k url" chooses
 	$(BIN)/pytest -m hypothesis --hypothesis-profile fuzz $(ARGS)
+
+fuzz-api: $(VENV)/.ready ## 10,000 requests to the API, made from its document; ARGS=10: so many for each operation
+	$(BIN)/python -m tests.web.fuzz $(ARGS)
 
 chaos: $(VENV)/.ready ## engines, Postgres and receivers under faults, 200 runs in half an hour; ARGS="--seeds 7"
 	$(BIN)/python -m tests.chaos $(ARGS)

@@ -11,6 +11,7 @@ import re
 import stat
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -288,6 +289,33 @@ class SecretsSettings(Section):
     )
 
 
+def _is_address(text: str) -> str:
+    if text != "localhost":
+        ip_address(text)
+    return text
+
+
+class WebSettings(Section):
+    """The HTTP server of an engine: API, and whether it is well."""
+
+    host: Annotated[str, AfterValidator(_is_address)] = Field(
+        "127.0.0.1", description="The address that it listens at."
+    )
+    port: int = Field(0, ge=0, le=65_535, description="The port; 0: there is no server.")
+    hosts: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9.:\[\]-]{1,255}$")], ...] = Field(
+        (), description='Names it goes by beside its address: "hooks.example.com".'
+    )
+    certificate_file: str = Field("", description="A PEM of certificates; empty: no TLS here.")
+    key_file: str = Field("", description="Its private key, where that is in another file.")
+    behind_proxy: bool = Field(
+        False,
+        description="Listen without TLS beyond this machine, for a proxy that speaks it.",
+    )
+    connections_max: int = Field(
+        4, ge=1, le=100, description="Its connections to Postgres, beside those of the engine."
+    )
+
+
 class LogSettings(Section):
     """What the process writes to stderr."""
 
@@ -319,11 +347,22 @@ class Settings(Section):
     engine: EngineSettings = EngineSettings()
     egress: EgressSettings = EgressSettings()
     secrets: SecretsSettings = SecretsSettings()
+    web: WebSettings = WebSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")
     def _know_each_other(self) -> Self:
         problems = []
+        if (
+            self.web.port
+            and not (self.web.certificate_file or self.web.behind_proxy)
+            and not (self.web.host == "localhost" or ip_address(self.web.host).is_loopback)
+        ):
+            problems.append(
+                f"web.host = {self.web.host} is reached from other machines, and tokens would go "
+                "there in the clear: set web.certificate_file, or web.behind_proxy where a proxy "
+                "speaks TLS"
+            )
         if self.engine.renew_seconds * 3 > self.engine.shard_lease_seconds:
             problems.append(
                 f"engine.renew_seconds = {self.engine.renew_seconds} must be at most a third of "

@@ -62,6 +62,7 @@ from aetherflow_hooks.rules.retry import judge
 from aetherflow_hooks.rules.states import OUTCOME_WORDS, VERDICT_WORDS
 from aetherflow_hooks.shards import Shards
 from aetherflow_hooks.watch.log import LogEvent, log, wants_info
+from aetherflow_hooks.web.server import Hooks, Server
 
 Done = Callable[[Reply | None], None]  # what a POST told of its endpoint; None: it was not made
 TASKS = "aetherflow_hooks "  # how the names of our tasks begin
@@ -156,6 +157,7 @@ class Engine:
         )
         self._replay = Replay(self._database, hand_on=self._replayed)
         self._sweep = Sweep(self._database, settings, shards=self._shards.held)
+        self._web = Server(settings, Hooks(self._post.try_out, self._faults))
         self._tasks: list[asyncio.Task[None]] = []
         self._released = asyncio.Event()  # set unless the database was restored
         self._draining = asyncio.Event()
@@ -196,7 +198,9 @@ class Engine:
             else:
                 self._released.set()
                 await self._shards.turn()
+            await self._web.start()
         except BaseException:
+            await self._web.stop()
             await self._post.close()
             await self._database.close()
             raise
@@ -244,6 +248,7 @@ class Engine:
         self._draining.set()
         log.info(LogEvent.ENGINE_STOPPING, in_flight=self._pace.in_flight)
         try:
+            await self._web.stop()
             self._cancel(
                 *("fanout", "wide", "search", "others", "replay"),
                 *("backlog", "health", "hold", "sweep", "listen"),
@@ -268,6 +273,19 @@ class Engine:
         """Name the stages whose turn has been going on for far too long; mostly there is none."""
         before = time.monotonic() - STUCK_SECONDS
         return sorted({name for name, began in self._turns_began.values() if began < before})
+
+    async def _faults(self) -> list[str]:
+        """Say in words why this engine is not ready."""
+        faults = [f"the stage {name} does not get on" for name in self.stuck()]
+        if self._draining.is_set():
+            faults.append("it is stopping")
+        if not self._released.is_set():
+            faults.append(
+                "the database was restored: `aetherflow-hooks restore accept` lets it go on"
+            )
+        if self._database_is_lost:
+            faults.append("Postgres is away")
+        return faults
 
     async def __aenter__(self) -> Self:
         return self
@@ -623,6 +641,7 @@ class Engine:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._pace.drain(0)
+        await self._web.stop()
         await self._post.close()
         await self._database.close()
 

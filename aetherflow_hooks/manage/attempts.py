@@ -25,8 +25,8 @@ from aetherflow_hooks.rules.topics import is_pattern
 
 LOOKED_MAX = 5_000  # attempts, where only some of them are told
 TEXT_MAX = 200  # characters of an error to look for
+STATUS = "^[1-9](?:[0-9]{2}|xx)$"
 
-_STATUS = re.compile("[1-9](?:[0-9]{2}|xx)")
 _LEFT_OUT = ("is_place",)
 
 
@@ -113,7 +113,7 @@ def _statuses(text: str | None) -> tuple[int | None, int | None]:
     """Read a status, or a class of them."""
     if text is None:
         return None, None
-    if not _STATUS.fullmatch(text):
+    if not re.fullmatch(STATUS, text):
         raise InputRefused(f"{text!r} is no status: write 503, or 5xx")
     return int(text.replace("x", "0")), int(text.replace("x", "9"))
 

@@ -111,10 +111,10 @@ def _written(row: Row) -> str:
 async def show_delivery(database: Database, text: str) -> dict[str, Any]:
     """Give a delivery with its event's `type` and `data`, its endpoint's `url`, and its attempts.
 
-    Keys besides: as in `show_event`. Of an attempt: attempt, trigger (manual, replay, or None: its
-    schedule), started_at, duration_ms, outcome, verdict, status, error, and response, the start of
-    a failing answer in bytes. Type and data are None where the event is not kept any more, data
-    where it was expunged, and the URL where the endpoint was deleted.
+    Keys besides: tenant, and as in `show_event`. Of an attempt: attempt, trigger (manual, replay,
+    or None: its schedule), started_at, duration_ms, outcome, verdict, status, error, and response,
+    the start of a failing answer in bytes. Type and data are None where the event is not kept any
+    more, data where it was expunged, and the URL where the endpoint was deleted.
 
     Raises:
         NotFound: there is none of this id.
@@ -127,6 +127,7 @@ async def show_delivery(database: Database, text: str) -> dict[str, Any]:
     endpoints = await database.rows("list_endpoints", None, endpoint_id)
     return {
         **delivery_of(found[0]),
+        "tenant": (events or endpoints or [{"tenant": None}])[0]["tenant"],
         "url": endpoints[0]["url"] if endpoints else None,
         "type": events[0]["type"] if events else None,
         "data": events[0]["data"] if events else None,

@@ -86,7 +86,7 @@ def test_a_setting_says_what_it_is(path: str) -> None:
 
 def test_a_name_that_measures_carries_its_unit() -> None:
     units = ("_seconds", "_bytes", "_days", "_max", "_seconds_max", "_bytes_max")
-    bare = {"database.shards", "pace.slots", "retry.jitter", "pace.max_in_flight"}  # plain counts
+    bare = {"database.shards", "pace.slots", "retry.jitter", "pace.max_in_flight", "web.port"}
     measures = {path for path, field in FIELDS.items() if field.annotation in (int, float)}
     assert {path for path in measures if not path.endswith(units)} == bare
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from aetherflow_hooks.manage.tokens import Scope, add_token
 from aetherflow_hooks.rules.states import mermaid
 from tests.chaos.scenes import SCENES
 from tests.conftest import World
+from tests.web.conftest import free_port
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -85,6 +87,19 @@ async def test_the_application_runs_and_its_event_arrives(world: World, tmp_path
     told = await run([sys.executable, "app.py"], world, tmp_path)
     event_id = told.removeprefix("committed ").strip()
     assert await world.value("select type from aetherflow.events where id = $1", event_id)
+
+
+async def test_a_program_emits_by_the_api(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "app.py").write_text(next(it for it in blocks("python") if "urlopen" in it))
+    token = (await add_token(world.database, "ci", Scope.WRITE, tenant="acme"))["token"]
+    port = free_port()
+    monkeypatch.setenv("HOOKS_TOKEN", token)
+    monkeypatch.setenv("HOOKS_URL", f"http://127.0.0.1:{port}")
+    async with world.engine(web={"port": port}):
+        told = json.loads(await run([sys.executable, "app.py"], world, tmp_path))
+    assert await world.value("select tenant from aetherflow.events where id = $1", told["id"])
 
 
 async def test_the_receivers_function_verifies(world: World) -> None:

@@ -1,0 +1,17 @@
+"""The API: a file for each kind of thing, a function for each thing that can be done with it."""
+
+from aetherflow_hooks.web.api import (
+    attempts,
+    changes,
+    deliveries,
+    endpoints,
+    events,
+    replays,
+    tokens,
+)
+
+ROUTES = tuple(
+    route
+    for module in (endpoints, events, deliveries, attempts, replays, tokens, changes)
+    for route in module.ROUTES
+)

@@ -1,0 +1,225 @@
+"""Routes: each says what it takes and gives, in types; the API's document is made from them."""
+
+import inspect
+import json
+import re
+import typing
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import Any, Self
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from aetherflow_hooks.config import Settings
+from aetherflow_hooks.db import Database
+from aetherflow_hooks.errors import NotFound
+from aetherflow_hooks.manage.tokens import Access, Scope
+from aetherflow_hooks.manage.trial import TryOut
+from aetherflow_hooks.web.problems import Problem, mistaken
+
+PREFIX = "/api/v1"
+JSON = "application/json"
+IDS = {
+    "endpoint_id": r"ep_[0-9a-f]{12}",
+    "event_id": r"evt_[0-9a-f]{24}",
+    "delivery_id": r"dlv_[0-9a-f]{24}_[0-9a-f]{12}",
+    "replay_id": r"rpl_[0-9a-f]{12}",
+    "token_id": r"[0-9a-f]{12}",
+}
+
+_PARAMETER = re.compile(r"\{(\w+)\}")
+
+
+class Shape(BaseModel):
+    """What stands in a request or an answer. Unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that was let in."""
+
+    access: Access
+    database: Database  # which knows who asks
+    settings: Settings
+    try_out: TryOut
+    raw: bytes  # the body as it came
+
+    def on(self, database: Database) -> Self:
+        """Give the same call for another database: a transaction's."""
+        return replace(self, database=database)
+
+    def tenant(self, asked: str | None = None) -> str | None:
+        """Give the tenant whose things are meant; None: everybody's.
+
+        Raises:
+            NotFound: another one is asked for than this token is for.
+        """
+        own = self.access.tenant
+        if own is None:
+            return asked
+        if asked not in (None, own):
+            raise NotFound("tenant", asked or "")
+        return own
+
+    def sees(self, tenant: str | None) -> bool:
+        """Tell whether what is of a tenant is there for this token."""
+        return self.access.tenant in (None, tenant)
+
+
+Handler = Callable[..., Awaitable[BaseModel | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A method at a path: who may use it, what it takes, and what it gives."""
+
+    method: str
+    path: str
+    scope: Scope
+    status: HTTPStatus
+    tag: str
+    handler: Handler
+    query: type[Shape] | None
+    body: type[Shape] | None
+    gives: type[BaseModel] | None
+
+    @property
+    def name(self) -> str:
+        """Name the operation."""
+        return f"{self.tag}_{self.handler.__name__.strip('_')}".replace("-", "_")
+
+    @property
+    def parameters(self) -> list[str]:
+        """Name the parts of the path that vary."""
+        return _PARAMETER.findall(self.path)
+
+    async def answer(self, request: web.Request, call: Call) -> web.Response:
+        """Carry out a request.
+
+        Raises:
+            Problem: the query or the body cannot be used.
+            HooksError: as the function that carries it out.
+        """
+        given: dict[str, Any] = {}
+        for name in self.parameters:
+            text = request.match_info[name]
+            if name in IDS and not re.fullmatch(IDS[name], text):
+                raise NotFound(name.removesuffix("_id"), text)
+            given[name] = text
+        if self.query is not None:
+            given["query"] = _query(self.query, request)
+        elif request.query_string:
+            raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "there is nothing to ask for by a query")
+        if self.body is not None:
+            given["body"] = _body(self.body, request, call.raw)
+        made = await self.handler(call, **given)
+        if made is None:
+            return web.Response(status=self.status)
+        return web.Response(status=self.status, body=made.model_dump_json(), content_type=JSON)
+
+
+def route(
+    method: str, path: str, scope: Scope, *, status: HTTPStatus = HTTPStatus.OK
+) -> Callable[[Handler], Route]:
+    """Make a route of a function: `call`, the path's parts, and `query` and `body` as shapes."""
+
+    def make(handler: Handler) -> Route:
+        hints = typing.get_type_hints(handler)
+        gives = hints["return"]
+        return Route(
+            method=method,
+            path=PREFIX + path,
+            scope=scope,
+            status=HTTPStatus.NO_CONTENT if gives is type(None) else status,
+            tag=inspect.getmodule(handler).__name__.rpartition(".")[2],  # type: ignore[union-attr]
+            handler=handler,
+            query=hints.get("query"),
+            body=hints.get("body"),
+            gives=None if gives is type(None) else gives,
+        )
+
+    return make
+
+
+def _query(shape: type[Shape], request: web.Request) -> Shape:
+    query = request.query
+    twice = {name for name in query if len(query.getall(name)) > 1}
+    if twice:
+        told = ", ".join(sorted(twice))[:200]
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, f"query: {told} stands there twice")
+    try:
+        return shape.model_validate_strings(dict(query))
+    except ValidationError as error:
+        raise mistaken("query", error) from error
+
+
+def _body(shape: type[Shape], request: web.Request, raw: bytes) -> Shape:
+    if request.content_type != JSON:
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"the body is to be {JSON}")
+    try:
+        return shape.model_validate_json(raw, strict=True)
+    except ValidationError as error:
+        if any(it["type"] == "json_invalid" for it in error.errors()):
+            raise Problem(HTTPStatus.BAD_REQUEST, "the body is no JSON") from error
+        raise mistaken("body", error) from error
+
+
+def members(text: str) -> dict[str, str]:
+    """Give the members of a JSON object as they are written, byte for byte.
+
+    A parser gives other digits and another order back than it was given.
+
+    >>> members('{"a": 1.0, "b": {"n":  12345678901234567890123}}')["b"]
+    '{"n":  12345678901234567890123}'
+    """
+    return dict(_items(text, "{", _named))
+
+
+def elements(text: str) -> list[str]:
+    """Give the elements of a JSON array as they are written.
+
+    >>> elements('[1.0,  {"a": 1}]')
+    ['1.0', '{"a": 1}']
+    """
+    return [value for _, value in _items(text, "[", _unnamed)]
+
+
+_DECODER = json.JSONDecoder()
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
+def _skip(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return found.end() if found else at
+
+
+def _named(text: str, at: int) -> tuple[str, int]:
+    name, at = _DECODER.raw_decode(text, at)
+    return name, _skip(text, _skip(text, at) + 1)  # behind the colon
+
+
+def _unnamed(_: str, at: int) -> tuple[str, int]:
+    return "", at
+
+
+def _items(
+    text: str, opening: str, named: Callable[[str, int], tuple[str, int]]
+) -> list[tuple[str, str]]:
+    """Give what stands between brackets; the text has been found to be JSON before."""
+    at = _skip(text, 0)
+    found: list[tuple[str, str]] = []
+    if text[at] != opening:
+        return found
+    at = _skip(text, at + 1)
+    while text[at] not in "}]":
+        name, begins = named(text, at)
+        _, ends = _DECODER.raw_decode(text, begins)
+        found.append((name, text[begins:ends]))
+        at = _skip(text, ends)
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+    return found

@@ -1,0 +1,201 @@
+"""Server: listens, lets in who may come in, and hands each request to its route."""
+
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from ipaddress import ip_address
+
+import orjson
+from aiohttp import web
+
+from aetherflow_hooks.config import Settings
+from aetherflow_hooks.db import Database
+from aetherflow_hooks.errors import ConfigInvalid, DatabaseUnavailable, HooksError
+from aetherflow_hooks.manage.tokens import Access
+from aetherflow_hooks.manage.trial import TryOut
+from aetherflow_hooks.watch.log import LogEvent, log
+from aetherflow_hooks.web.api import ROUTES
+from aetherflow_hooks.web.guard import Doorman, Hosts, harden
+from aetherflow_hooks.web.openapi import document, path_of_document
+from aetherflow_hooks.web.problems import Problem, problem_of
+from aetherflow_hooks.web.routes import JSON, Call, Route
+
+ENVELOPE_BYTES = 65_536  # of a request, beside the data of an event
+STOP_SECONDS = 2.0  # for requests under way
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What the engine lends."""
+
+    try_out: TryOut
+    faults: Callable[[], Awaitable[list[str]]]  # why it is not ready, in words
+
+
+class Server:
+    """The HTTP server of an engine."""
+
+    def __init__(self, settings: Settings, hooks: Hooks) -> None:
+        """Prepare; `start` listens. It has its own few connections to Postgres.
+
+        So it neither waits for those of the flow, nor can it keep them from the flow.
+        """
+        own = {"connections_max": settings.web.connections_max}
+        self._settings = settings
+        self._hooks = hooks
+        self._database = Database(settings.database.model_copy(update=own))
+        self._doorman = Doorman(self._database)
+        self._hosts = Hosts(_names(settings), settings.web.port)
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Listen, where the settings say so.
+
+        Raises:
+            ConfigInvalid: nothing can listen there.
+        """
+        settings = self._settings.web
+        if not settings.port:
+            return
+        await self._database.open()
+        application = web.Application(
+            middlewares=[self._answered], client_max_size=self._request_bytes_max()
+        )
+        application.router.add_get("/livez", self._livez)
+        application.router.add_get("/readyz", self._readyz)
+        application.router.add_get(path_of_document(), self._document)
+        for route in ROUTES:
+            application.router.add_route(route.method, route.path, self._handler(route))
+        self._runner = web.AppRunner(
+            application, access_log=None, handle_signals=False, shutdown_timeout=STOP_SECONDS
+        )
+        await self._runner.setup()
+        site = web.TCPSite(
+            self._runner,
+            settings.host,
+            settings.port,
+            ssl_context=_tls(self._settings),
+        )
+        try:
+            await site.start()
+        except OSError as error:
+            await self.stop()
+            raise ConfigInvalid(
+                "settings", [f"web.host and web.port: nothing can listen there: {error.strerror}"]
+            ) from error
+        log.info(LogEvent.WEB_STARTED, host=settings.host, port=settings.port)
+
+    async def stop(self) -> None:
+        """Listen no more; give requests under way a moment."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+        await self._database.close()
+
+    @web.middleware
+    async def _answered(self, request: web.Request, handler: Answer) -> web.StreamResponse:
+        """See that every answer is one of ours, whatever happens."""
+        try:
+            self._hosts.check(request)
+            response = await handler(request)
+        except Problem as problem:
+            response = problem.answer()
+        except HooksError as error:
+            response = self._refusal(error)
+        except web.HTTPException as error:  # of the router, or a body that is too large
+            status = HTTPStatus(error.status)
+            response = Problem(status, _ROUTER_SAYS.get(status, status.phrase)).answer()
+            if "Allow" in error.headers:
+                response.headers["Allow"] = error.headers["Allow"]
+        except Exception as error:  # noqa: BLE001  a defect of ours; the log tells
+            response = self._fault(error)
+        harden(response)
+        return response
+
+    def _refusal(self, error: HooksError) -> web.Response:
+        problem = problem_of(error)
+        if problem.status is HTTPStatus.INTERNAL_SERVER_ERROR:
+            return self._fault(error)
+        return problem.answer()
+
+    def _fault(self, error: Exception) -> web.Response:
+        """Say that it is our fault, and keep the reason to ourselves."""
+        problem = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "this is our fault; the log tells more")
+        log.error(LogEvent.STAGE_FAILED, stage="web", problem=problem.id, exc_info=error)
+        return problem.answer()
+
+    def _handler(self, route: Route) -> Answer:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            access = await self._doorman.admit(request)
+            if not access.scope.covers(route.scope):
+                raise Problem(
+                    HTTPStatus.FORBIDDEN,
+                    f"this token's scope is {access.scope}, and {route.scope} is needed",
+                )
+            raw = await request.read() if route.body is not None else b""
+            return await route.answer(request, self._call(access, raw))
+
+        return answer
+
+    def _call(self, access: Access, raw: bytes) -> Call:
+        database = self._database.acting(f"token:{access.token_id}")
+        return Call(access, database, self._settings, self._hooks.try_out, raw)
+
+    async def _document(self, request: web.Request) -> web.Response:
+        await self._doorman.admit(request)
+        return web.Response(body=orjson.dumps(document(ROUTES)), content_type=JSON)
+
+    async def _livez(self, _: web.Request) -> web.Response:
+        """Pass: whoever is stuck answers nothing."""
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        """Pass where the engine can do its work."""
+        faults = await self._hooks.faults()
+        try:
+            await self._database.value("shards_count")
+        except DatabaseUnavailable:
+            faults.append("Postgres cannot be reached")
+        if faults:
+            return web.Response(status=503, text="".join(f"{fault}\n" for fault in faults))
+        return web.Response(text="ok\n")
+
+    def _request_bytes_max(self) -> int:
+        return 2 * self._settings.emit.data_max_bytes + ENVELOPE_BYTES
+
+
+_ROUTER_SAYS = {
+    HTTPStatus.NOT_FOUND: "there is nothing at this path",
+    HTTPStatus.METHOD_NOT_ALLOWED: "this path does not know that method",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the body is too large: emit less at once",
+}
+
+
+def _names(settings: Settings) -> tuple[str, ...]:
+    """Name what may be asked for: where it listens, this machine, and what the setting adds."""
+    host = settings.web.host
+    bound = f"[{host}]" if ":" in host else host
+    loopback = ("localhost", "127.0.0.1", "[::1]") if is_loopback(host) else ()
+    return tuple({bound, *loopback, *(name.lower() for name in settings.web.hosts)})
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address can be reached from this machine alone."""
+    return host == "localhost" or ip_address(host).is_loopback
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    web_settings = settings.web
+    if not web_settings.certificate_file:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(web_settings.certificate_file, web_settings.key_file or None)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigInvalid(
+            "settings", [f"web.certificate_file cannot be used: {error}"]
+        ) from error
+    return context

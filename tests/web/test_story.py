@@ -1,0 +1,154 @@
+"""Everything by the API, against a running engine: as a program uses it."""
+
+import asyncio
+from typing import Any
+
+from aetherflow_hooks.manage.tokens import Scope
+from aetherflow_hooks.receive.verify import verify
+from tests.web.conftest import Api, Client
+
+
+async def all_pages(client: Client, path: str, **query: Any) -> list[dict[str, Any]]:
+    """Turn all the pages of a list."""
+    rows: list[dict[str, Any]] = []
+    while True:
+        page = await client.get(path, limit=2, **query)
+        rows += page["items"]
+        if page["before"] is None:
+            return rows
+        query["before"] = page["before"]
+
+
+async def test_an_endpoint_lives_from_the_first_event_to_the_last(api: Api) -> None:
+    receiver, client = api.world.receiver, await api.client(Scope.WRITE)
+    body = {
+        "url": receiver.url("/a"),
+        "events": ["user.*"],
+        "description": "ours",
+        "headers": {"X-Team": "canary"},
+        "retry_schedule_seconds": [0.01],
+    }
+    answer = await client("POST", "/endpoints", body)
+    added = answer.given(201)
+    path = f"/endpoints/{added['id']}"
+    assert added["secret"].startswith("whsec_")
+    shown = await client.get(path)
+    assert shown == {name: value for name, value in added.items() if name != "secret"}
+    assert (shown["events"], shown["headers"], shown["state"]) == (["user.*"], ["X-Team"], "active")
+    assert (await client.get("/endpoints"))["items"] == [shown]
+
+    data = '{"user": {"n": 12345678901234567890123, "f": 1.0,  "e": "\\u00e9"}}'
+    raw = f'{{"type": "user.joined", "data": {data}, "idempotency_key": "k"}}'.encode()
+    event = (await client("POST", "/events", raw=raw)).given(201)
+    assert (await client("POST", "/events", raw=raw)).given(201) == event
+    (request,) = await receiver.wait_for(1)
+    assert request.body.endswith(f'"data":{data}}}'.encode())
+    assert verify(request.body, request.headers, added["secret"]) == event["id"]
+    await api.world.settled()
+    found = await client.get(f"/events/{event['id']}")
+    assert (found["data"], found["is_fanned_out"]) == (data, True)
+    (delivery,) = found["deliveries"]
+    assert (delivery["state"], delivery["last_status"]) == ("delivered", 200)
+    history = (await client.get(f"/deliveries/{delivery['id']}"))["history"]
+    assert [(it["attempt"], it["verdict"]) for it in history] == [(1, "delivered")]
+
+    changed = (
+        await client("PATCH", path, {"rate_per_second": 50, "headers": {"X-Team": None}})
+    ).given()
+    assert (changed["rate_per_second"], changed["headers"]) == (50, [])
+    assert changed["version"] > shown["version"]
+    stale = {"version": shown["version"], "description": "x"}
+    (await client("PATCH", path, stale)).problem(422, "has been changed meanwhile")
+    (await client("PATCH", path, {"rate_per_second": None})).given()
+    assert (await client.get(path))["rate_per_second"] is None
+
+    rotated = (await client("POST", f"{path}/rotate-secret", {"leads": False})).given()
+    (await client("POST", f"{path}/promote-secret", {"overlap_seconds": 0})).given(204)
+    tried = (await client("POST", f"{path}/test", {"data": {"n": 1}})).given()
+    assert (tried["status"], tried["error"], tried["trigger"]) == (200, None, "test")
+    assert tried["request"]["body"].endswith('"data":{"n":1}}')
+    request = receiver.received[-1]
+    assert verify(request.body, request.headers, rotated["secret"])
+
+    for state in ("paused", "disabled", "active"):
+        assert (await client("PUT", f"{path}/state", {"state": state})).given()["state"] == state
+    (await client("DELETE", path)).given(204)
+    (await client("GET", path)).problem(404, added["id"])
+    assert (await client.get("/attempts", endpoint_id=added["id"]))["items"]
+
+
+async def test_what_fails_is_found_sent_again_and_replayed(api: Api) -> None:
+    receiver, client = api.world.receiver, await api.client(Scope.WRITE)
+    url = receiver.url("/a", "500;body=<b>no,500,500,500,200")
+    body = {"url": url, "retry_schedule_seconds": "none", "max_in_flight": 1}
+    endpoint = (await client("POST", "/endpoints", body)).given(201)
+    batch = {"events": [{"type": "a.b", "data": {"n": n}} for n in range(4)]}
+    ids = (await client("POST", "/event-batches", batch)).given(201)["ids"]
+    assert ids == sorted(ids)
+    await api.world.settled()
+    failed = await all_pages(client, "/attempts", only_failed="true", status="5xx")
+    assert {it["event_id"] for it in failed} == set(ids)
+    assert {it["error"] for it in failed} == {"answered 500"}
+    dead = await all_pages(client, "/deliveries", state="dead", endpoint_id=endpoint["id"])
+    assert {it["reason"] for it in dead} == {"exhausted"}
+    shown = await client.get(f"/deliveries/{dead[-1]['id']}")
+    assert "<b>no" in {it["response"] for it in shown["history"]} | {"<b>no"}
+
+    first = dead.pop()["id"]
+    (await client("POST", f"/deliveries/{first}/retry")).given(204)
+    await receiver.wait_for(5)
+    await api.world.settled()
+    asked = {"only_failed": True, "endpoint_id": endpoint["id"]}
+    counted = (await client("POST", "/replay-counts", asked)).given()
+    assert counted == {"deliveries": 3, "endpoints": 1, "is_whole": True}
+    replay = (await client("POST", "/replays", asked)).given(201)
+    await api.world.until("select state = 'done' from aetherflow.replays")
+    await api.world.settled()
+    shown = await client.get(f"/replays/{replay['id']}")
+    assert (shown["state"], shown["made"]) == ("done", 3)
+    assert [it["id"] for it in (await client.get("/replays"))["items"]] == [replay["id"]]
+    delivered = await all_pages(client, "/deliveries", state="delivered")
+    assert {it["event_id"] for it in delivered} == set(ids)
+    (await client("POST", f"/replays/{replay['id']}/cancel")).problem(404, "running replay")
+    (await client("POST", f"/deliveries/{first}/cancel")).problem(404, "waiting delivery")
+
+
+async def test_events_are_listed_scheduled_and_expunged(api: Api) -> None:
+    client = await api.client(Scope.WRITE)
+    body = {"type": "a.b", "data": {"name": "canary"}, "deliver_at": "2026-12-31T00:00:00Z"}
+    later = {
+        **body,
+        "deliver_at": (await api.world.value("select now() + interval '1 hour'")).isoformat(),
+    }
+    ids = [(await client("POST", "/events", it)).given(201)["id"] for it in (later, later, later)]
+    rows = await all_pages(client, "/events", type="a.*")
+    assert [row["id"] for row in rows] == ids[::-1]
+    assert rows[0]["deliver_at"] is not None
+    (await client("DELETE", f"/events/{ids[0]}/data")).given(204)
+    shown = await client.get(f"/events/{ids[0]}")
+    assert (shown["data"], shown["type"]) == (None, "a.b")
+    assert (await client("GET", f"/events/{ids[0]}")).body.find(b"canary") < 0
+
+
+async def test_tokens_are_made_and_revoked_and_changes_told(api: Api) -> None:
+    admin = await api.client()
+    made = (await admin("POST", "/tokens", {"name": "ci", "scope": "read"})).given(201)
+    reader = api.with_token(made["token"])
+    assert await reader.get("/endpoints") == {"items": [], "before": None}
+    (await admin("DELETE", f"/tokens/{made['id']}")).given(204)
+    (await reader("GET", "/endpoints")).problem(401)
+    listed = (await admin.get("/tokens"))["items"]
+    assert [it["state"] for it in listed] == ["active", "revoked"]
+    changes = (await admin.get("/changes", subject=made["id"]))["items"]
+    assert [it["action"] for it in changes] == ["token.revoke", "token.add"]
+    assert {it["actor"] for it in changes} == {f"token:{listed[0]['id']}"}
+    assert len(await all_pages(admin, "/changes")) == 3
+
+
+async def test_many_ask_at_once_and_none_waits_for_the_others(api: Api) -> None:
+    client = await api.client(Scope.WRITE)
+    answers = await asyncio.gather(
+        *(client("POST", "/events", {"type": "a.b", "data": {"n": n}}) for n in range(100))
+    )
+    assert {answer.status for answer in answers} == {201}
+    assert await api.world.value("select count(*) from aetherflow.events") == 100
