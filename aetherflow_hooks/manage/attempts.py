@@ -88,6 +88,13 @@ async def list_attempts(
     return Page(rows, rows[-1]["id"] if rows else after, end if is_more else None)
 
 
+async def latest_attempts(
+    database: Database, seconds: float, rows_max: int
+) -> list[dict[str, Any]]:
+    """Give the attempts that began within the last `seconds`, as `list_attempts` does."""
+    return [_told(row) for row in await database.rows("latest_attempts", seconds, rows_max)]
+
+
 def _filters(chosen: Chosen) -> Sequence[object]:
     if chosen.pattern is not None and not is_pattern(chosen.pattern):
         raise InputRefused(f"{chosen.pattern!r} chooses no events: write a type, or user.*")

@@ -75,16 +75,17 @@ class Doorman:
             Problem: 401, it opens nothing, told the later the more often somebody is wrong; 429,
                 very many are wrong at once.
         """
-        given = request.headers.getall("Authorization", [])
-        scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-        presented = token.encode("utf-8", "surrogateescape") if scheme.lower() == "bearer" else b""
-        access = await access_of(self._database, presented)
+        access = await access_of(self._database, _presented(request))
         if access is None:
             await self._fail(request.remote or "")
             raise Problem(
                 HTTPStatus.UNAUTHORIZED, _UNAUTHORIZED, headers={"WWW-Authenticate": "Bearer"}
             )
         return access
+
+    async def is_still_in(self, request: web.BaseRequest) -> bool:
+        """Tell whether the token of a request that was let in opens something still."""
+        return await access_of(self._database, _presented(request)) is not None
 
     async def _fail(self, address: str) -> None:
         """Keep somebody waiting, twice as long each time."""
@@ -113,6 +114,13 @@ def harden(response: web.StreamResponse) -> None:
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers["Server"] = "AetherFlow-Hooks"
+
+
+def _presented(request: web.BaseRequest) -> bytes:
+    """Give the token of a request as it was sent; empty: there is none, or more than one."""
+    given = request.headers.getall("Authorization", [])
+    scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+    return token.encode("utf-8", "surrogateescape") if scheme.lower() == "bearer" else b""
 
 
 def _has_port(name: str) -> bool:

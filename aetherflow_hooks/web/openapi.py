@@ -12,7 +12,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from aetherflow_hooks.manage.tokens import Scope
 from aetherflow_hooks.web.problems import CONTENT_TYPE, ProblemShape
-from aetherflow_hooks.web.routes import IDS, JSON, PREFIX, Route
+from aetherflow_hooks.web.routes import EVENT_STREAM, IDS, JSON, PREFIX, Route
 
 REF = "#/components/schemas/{model}"
 BEARER = "token"
@@ -144,7 +144,8 @@ def _inlined(shown: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
 def _responses(route: Route, schemas: Schemas) -> Iterator[tuple[str, dict[str, Any]]]:
     told: dict[str, Any] = {"description": route.status.phrase}
     if route.gives is not None:
-        told["content"] = {JSON: {"schema": schemas[route.gives, "serialization"]}}
+        kind = EVENT_STREAM if route.is_stream else JSON
+        told["content"] = {kind: {"schema": schemas[route.gives, "serialization"]}}
     yield str(route.status.value), told
     statuses = [*_ALWAYS]
     if route.body is not None:

@@ -4,7 +4,7 @@ import inspect
 import json
 import re
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Self
@@ -17,10 +17,13 @@ from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import NotFound
 from aetherflow_hooks.manage.tokens import Access, Scope
 from aetherflow_hooks.manage.trial import TryOut
+from aetherflow_hooks.web.guard import harden
+from aetherflow_hooks.web.live import Live
 from aetherflow_hooks.web.problems import Problem, mistaken
 
 PREFIX = "/api/v1"
 JSON = "application/json"
+EVENT_STREAM = "text/event-stream"
 IDS = {
     "endpoint_id": r"ep_[0-9a-f]{12}",
     "event_id": r"evt_[0-9a-f]{24}",
@@ -39,13 +42,22 @@ class Shape(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
+class Lent:
+    """What the engine and the server lend to routes."""
+
+    try_out: TryOut
+    live: Live
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
     """A request that was let in."""
 
     access: Access
     database: Database  # which knows who asks
     settings: Settings
-    try_out: TryOut
+    lent: Lent
+    still_in: Callable[[], Awaitable[bool]]  # whether the token opens what it did
     raw: bytes  # the body as it came
 
     def on(self, database: Database) -> Self:
@@ -70,7 +82,8 @@ class Call:
         return self.access.tenant in (None, tenant)
 
 
-Handler = Callable[..., Awaitable[BaseModel | None]]
+Stream = AsyncGenerator[tuple[str, BaseModel] | None, None]
+Handler = Callable[..., Awaitable[BaseModel | None] | Stream]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +99,7 @@ class Route:
     query: type[Shape] | None
     body: type[Shape] | None
     gives: type[BaseModel] | None
+    is_stream: bool = False  # server-sent events, each of which it gives
 
     @property
     def name(self) -> str:
@@ -97,7 +111,7 @@ class Route:
         """Name the parts of the path that vary."""
         return _PARAMETER.findall(self.path)
 
-    async def answer(self, request: web.Request, call: Call) -> web.Response:
+    async def answer(self, request: web.Request, call: Call) -> web.StreamResponse:
         """Carry out a request.
 
         Raises:
@@ -116,20 +130,32 @@ class Route:
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "there is nothing to ask for by a query")
         if self.body is not None:
             given["body"] = _body(self.body, request, call.raw)
-        made = await self.handler(call, **given)
-        if made is None:
+        made = self.handler(call, **given)
+        if isinstance(made, AsyncGenerator):
+            return await _streamed(request, made)
+        answer = await made
+        if answer is None:
             return web.Response(status=self.status)
-        return web.Response(status=self.status, body=made.model_dump_json(), content_type=JSON)
+        return web.Response(status=self.status, body=answer.model_dump_json(), content_type=JSON)
 
 
 def route(
-    method: str, path: str, scope: Scope, *, status: HTTPStatus = HTTPStatus.OK
+    method: str,
+    path: str,
+    scope: Scope,
+    *,
+    status: HTTPStatus = HTTPStatus.OK,
+    streams: type[BaseModel] | None = None,
 ) -> Callable[[Handler], Route]:
-    """Make a route of a function: `call`, the path's parts, and `query` and `body` as shapes."""
+    """Make a route of a function: `call`, the path's parts, and `query` and `body` as shapes.
+
+    One that `streams` gives pairs of an event's name and such a shape, and None to show that it is
+    there still.
+    """
 
     def make(handler: Handler) -> Route:
         hints = typing.get_type_hints(handler)
-        gives = hints["return"]
+        gives = streams or hints["return"]
         return Route(
             method=method,
             path=PREFIX + path,
@@ -140,9 +166,36 @@ def route(
             query=hints.get("query"),
             body=hints.get("body"),
             gives=None if gives is type(None) else gives,
+            is_stream=streams is not None,
         )
 
     return make
+
+
+async def _streamed(request: web.Request, events: Stream) -> web.StreamResponse:
+    """Send events as they come, until whoever asked is gone or the server stops."""
+    first = await anext(events)  # what is wrong with the request is told as a problem still
+    response = web.StreamResponse()
+    response.content_type = EVENT_STREAM
+    harden(response)
+    await response.prepare(request)
+    try:
+        await response.write(_written(first))
+        async for event in events:
+            await response.write(_written(event))
+    except ConnectionError:
+        pass  # they have gone
+    finally:
+        await events.aclose()
+    return response
+
+
+def _written(event: tuple[str, BaseModel] | None) -> bytes:
+    """Write an event, or what only shows that the connection lives."""
+    if event is None:
+        return b":\n\n"
+    name, shape = event
+    return f"event: {name}\ndata: {shape.model_dump_json()}\n\n".encode()
 
 
 def _query(shape: type[Shape], request: web.Request) -> Shape:

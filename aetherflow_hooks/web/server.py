@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from ipaddress import ip_address
 
@@ -17,9 +18,10 @@ from aetherflow_hooks.manage.trial import TryOut
 from aetherflow_hooks.watch.log import LogEvent, log
 from aetherflow_hooks.web.api import ROUTES
 from aetherflow_hooks.web.guard import Doorman, Hosts, harden
+from aetherflow_hooks.web.live import Live
 from aetherflow_hooks.web.openapi import document, path_of_document
 from aetherflow_hooks.web.problems import Problem, problem_of
-from aetherflow_hooks.web.routes import JSON, Call, Route
+from aetherflow_hooks.web.routes import JSON, Call, Lent, Route
 
 ENVELOPE_BYTES = 65_536  # of a request, beside the data of an event
 STOP_SECONDS = 2.0  # for requests under way
@@ -48,6 +50,7 @@ class Server:
         self._hooks = hooks
         self._database = Database(settings.database.model_copy(update=own))
         self._doorman = Doorman(self._database)
+        self._live = Live(self._database, settings.post.timeout_seconds)
         self._hosts = Hosts(_names(settings), settings.web.port)
         self._runner: web.AppRunner | None = None
 
@@ -90,6 +93,7 @@ class Server:
 
     async def stop(self) -> None:
         """Listen no more; give requests under way a moment."""
+        self._live.stop()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -112,7 +116,8 @@ class Server:
                 response.headers["Allow"] = error.headers["Allow"]
         except Exception as error:  # noqa: BLE001  a defect of ours; the log tells
             response = self._fault(error)
-        harden(response)
+        if not response.prepared:
+            harden(response)
         return response
 
     def _refusal(self, error: HooksError) -> web.Response:
@@ -136,13 +141,15 @@ class Server:
                     f"this token's scope is {access.scope}, and {route.scope} is needed",
                 )
             raw = await request.read() if route.body is not None else b""
-            return await route.answer(request, self._call(access, raw))
+            return await route.answer(request, self._call(request, access, raw))
 
         return answer
 
-    def _call(self, access: Access, raw: bytes) -> Call:
+    def _call(self, request: web.Request, access: Access, raw: bytes) -> Call:
         database = self._database.acting(f"token:{access.token_id}")
-        return Call(access, database, self._settings, self._hooks.try_out, raw)
+        lent = Lent(self._hooks.try_out, self._live)
+        still_in = partial(self._doorman.is_still_in, request)
+        return Call(access, database, self._settings, lent, still_in, raw)
 
     async def _document(self, request: web.Request) -> web.Response:
         await self._doorman.admit(request)

@@ -441,6 +441,18 @@ class AttemptsPage(Answer):
     after: str | None = Field(description="Where to go on the other way, as `after`.")
 
 
+class StreamQuery(OfTenant):
+    """Which attempts are told as they are recorded."""
+
+    endpoint_id: EndpointId | None = None
+
+
+class MissedShape(Answer):
+    """How many attempts were not told, since they came faster than they were read."""
+
+    missed: int
+
+
 # Replays.
 
 

@@ -9,6 +9,7 @@ import aiohttp
 import orjson
 import pytest_asyncio
 
+from aetherflow_hooks import Engine
 from aetherflow_hooks.manage.tokens import Scope, add_token
 from tests.conftest import World
 
@@ -83,10 +84,19 @@ class Client:
 class Api:
     """The server of a running engine."""
 
-    def __init__(self, world: World, session: aiohttp.ClientSession, port: int) -> None:
+    def __init__(
+        self, world: World, session: aiohttp.ClientSession, port: int, engine: Engine | None = None
+    ) -> None:
         self.world = world
+        self._engine = engine
         self.base = f"http://127.0.0.1:{port}"
         self._session = session
+
+    @property
+    def engine(self) -> Engine:
+        """The engine itself."""
+        assert self._engine is not None
+        return self._engine
 
     async def client(self, scope: Scope = Scope.ADMIN, tenant: str | None = None) -> Client:
         """Give somebody with a token."""
@@ -101,5 +111,8 @@ class Api:
 @pytest_asyncio.fixture
 async def api(world: World) -> AsyncIterator[Api]:
     port = free_port()
-    async with aiohttp.ClientSession() as session, world.engine(web={"port": port}):
-        yield Api(world, session, port)
+    async with (
+        aiohttp.ClientSession() as session,
+        world.engine(web={"port": port}) as engine,
+    ):
+        yield Api(world, session, port, engine)

@@ -1,9 +1,14 @@
 """Attempts."""
 
+from http import HTTPStatus
+
 from aetherflow_hooks.manage.attempts import Chosen, list_attempts
 from aetherflow_hooks.manage.tokens import Scope
 from aetherflow_hooks.web import shapes
-from aetherflow_hooks.web.routes import Call, route
+from aetherflow_hooks.web.problems import Problem
+from aetherflow_hooks.web.routes import Call, Stream, route
+
+ALIVE_SECONDS = 5.0  # between signs of life, and looks whether the token still holds
 
 
 @route("GET", "/attempts", Scope.READ)
@@ -28,4 +33,25 @@ async def list_(call: Call, query: shapes.AttemptsQuery) -> shapes.AttemptsPage:
     )
 
 
-ROUTES = (list_,)
+@route("GET", "/attempts/stream", Scope.READ, streams=shapes.AttemptRow)
+async def stream(call: Call, query: shapes.StreamQuery) -> Stream:
+    """Tell attempts as they are recorded: server-sent events, `attempt`, and `missed` if any were.
+
+    At most 2,000 are told in a second, and none that took longer than the default timeout.
+    """
+    tenant = call.tenant(query.tenant)
+    async with call.lent.live.listening(tenant, query.endpoint_id) as listener:
+        if listener is None:
+            raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many are listening: try again later")
+        yield None
+        while not listener.is_over and await call.still_in():
+            attempts, missed = await listener.take(ALIVE_SECONDS)
+            if missed:
+                yield "missed", shapes.MissedShape(missed=missed)
+            for attempt in attempts:
+                yield "attempt", shapes.AttemptRow(**attempt)
+            if not attempts:
+                yield None
+
+
+ROUTES = (list_, stream)

@@ -130,7 +130,7 @@ async def test(call: Call, endpoint_id: str, body: shapes.TrialShape) -> shapes.
         call.database,
         endpoint_id,
         settings=call.settings,
-        try_out=call.try_out,
+        try_out=call.lent.try_out,
         event_type=body.type,
         **({"data": given["data"]} if "data" in given else {}),
     )

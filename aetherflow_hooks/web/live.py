@@ -1,0 +1,124 @@
+"""Live: attempts as they are recorded, to whoever listens; server-sent events.
+
+Takes    what was recorded lately, by whichever engine, once a second while somebody listens.
+Hands on each attempt once to each listener that it is for.
+Holds    who reads too slowly misses some, and is told how many; nobody waits for anybody.
+"""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from aetherflow_hooks.db import Database
+from aetherflow_hooks.errors import DatabaseUnavailable
+from aetherflow_hooks.manage.attempts import latest_attempts
+
+LOOK_SECONDS = 1.0
+MARGIN_SECONDS = 5.0  # from the end of an attempt until it is recorded, mostly
+ROWS_MAX = 2_000  # in one look; of more than that some are missed
+SEEN_MAX = 20_000
+WAITING_MAX = 1_000  # attempts that a listener has not read yet
+LISTENERS_MAX = 100
+
+
+class Listener:
+    """Somebody who listens: what waits for them, and how much they have missed."""
+
+    def __init__(self, tenant: str | None, endpoint_id: str | None) -> None:
+        """Listen to one tenant's attempts, or one endpoint's; None: to all."""
+        self._tenant = tenant
+        self._endpoint_id = endpoint_id
+        self._waiting: deque[dict[str, Any]] = deque()
+        self._missed = 0
+        self._wake = asyncio.Event()
+        self.is_over = False  # nothing more will come
+
+    def end(self) -> None:
+        """Let nothing more come."""
+        self.is_over = True
+        self._wake.set()
+
+    def offer(self, attempt: dict[str, Any]) -> None:
+        """Take an attempt, if it is for them."""
+        if self._tenant not in (None, attempt["tenant"]):
+            return
+        if self._endpoint_id not in (None, attempt["endpoint_id"]):
+            return
+        if len(self._waiting) >= WAITING_MAX:
+            self._waiting.popleft()
+            self._missed += 1
+        self._waiting.append(attempt)
+        self._wake.set()
+
+    async def take(self, seconds_max: float) -> tuple[list[dict[str, Any]], int]:
+        """Give what waits, the oldest first, and how much was missed; wait if there is nothing."""
+        if not self._waiting:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds_max):
+                    await self._wake.wait()
+        self._wake.clear()
+        taken, missed = list(self._waiting), self._missed
+        self._waiting.clear()
+        self._missed = 0
+        return taken, missed
+
+
+class Live:
+    """Looks at what is recorded for as long as somebody listens."""
+
+    def __init__(self, database: Database, timeout_seconds: float) -> None:
+        """Look back for as long as an attempt may take, since it is listed by when it began."""
+        self._database = database
+        self._back_seconds = timeout_seconds + MARGIN_SECONDS
+        self._listeners: set[Listener] = set()
+        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._looking: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def listening(
+        self, tenant: str | None, endpoint_id: str | None
+    ) -> AsyncIterator[Listener | None]:
+        """Give a listener, who gets what is recorded from now on; None: there are too many."""
+        if len(self._listeners) >= LISTENERS_MAX:
+            yield None
+            return
+        listener = Listener(tenant, endpoint_id)
+        if not self._listeners:
+            await self._look()  # what is there already is nobody's news
+            self._looking = asyncio.create_task(self._keep_looking(), name="aetherflow_hooks live")
+        self._listeners.add(listener)
+        try:
+            yield listener
+        finally:
+            self._listeners.discard(listener)
+            if not self._listeners and self._looking is not None:
+                self._looking.cancel()
+                await asyncio.gather(self._looking, return_exceptions=True)
+                self._looking = None
+                self._seen.clear()
+
+    def stop(self) -> None:
+        """Send everybody home."""
+        for listener in self._listeners:
+            listener.end()
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            with suppress(DatabaseUnavailable):
+                await self._look()
+
+    async def _look(self) -> None:
+        """Look once, and hand on what was not seen before."""
+        for attempt in reversed(
+            await latest_attempts(self._database, self._back_seconds, ROWS_MAX)
+        ):
+            if attempt["id"] in self._seen:
+                continue
+            self._seen[attempt["id"]] = None
+            for listener in self._listeners:
+                listener.offer(attempt)
+        while len(self._seen) > SEEN_MAX:
+            self._seen.popitem(last=False)
