@@ -56,6 +56,13 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("busy")
 
+# Stands in for the extension pg_jsonschema, which is not everywhere; it knows `required` alone.
+PG_JSONSCHEMA = """
+create function jsonb_matches_schema(schema json, instance jsonb) returns boolean
+language sql immutable strict as $$
+    select instance ?& coalesce(array(select json_array_elements_text(schema->'required')), '{}')
+$$
+"""
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 _numbers = itertools.count()
 

@@ -13,6 +13,7 @@ from aetherflow_hooks.cli.demo import demo
 from aetherflow_hooks.cli.emit import emit
 from aetherflow_hooks.cli.endpoint import endpoint
 from aetherflow_hooks.cli.event import event
+from aetherflow_hooks.cli.event_type import event_type
 from aetherflow_hooks.cli.keys import keys
 from aetherflow_hooks.cli.replay import replay
 from aetherflow_hooks.cli.restore import restore
@@ -33,7 +34,7 @@ def commands() -> None:
 
 
 COMMANDS = (
-    *(demo, run, migrate, endpoint, emit, event, delivery, attempt, replay, status),
+    *(demo, run, migrate, endpoint, emit, event, event_type, delivery, attempt, replay, status),
     *(token, audit, restore, keys, roles, config, bench, systemd_unit),
 )
 for command in COMMANDS:

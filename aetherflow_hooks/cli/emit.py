@@ -1,11 +1,10 @@
 """emit: an event from a shell."""
 
-import sys
 from datetime import datetime
 
 import click
 
-from aetherflow_hooks.cli.session import connected, with_database
+from aetherflow_hooks.cli.session import connected, standard_input, with_database
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import InputRefused
@@ -20,6 +19,7 @@ from aetherflow_hooks.manage.events import emit_event
 @click.option("--deliver-at", help="Not to be sent before: 2030-01-31T12:00:00Z.")
 @click.option("--expires-at", help="Not to be sent after.")
 @click.option("--ordering-key", help="Endpoints with an order get those of one key in turn.")
+@click.option("--validate", is_flag=True, help="Only if the data fits the schema of the type.")
 @connected
 def emit(
     settings: Settings,
@@ -30,9 +30,10 @@ def emit(
     deliver_at: str | None,
     expires_at: str | None,
     ordering_key: str | None,
+    validate: bool,
 ) -> None:
     """Emit an event and print its id. Data is a JSON object, or - to read it from stdin."""
-    text = _standard_input() if data == "-" else data
+    text = standard_input() if data == "-" else data
     times = {"deliver_at": _moment(deliver_at), "expires_at": _moment(expires_at)}
 
     async def work(database: Database, _: Settings) -> str:
@@ -43,17 +44,11 @@ def emit(
             tenant=tenant,
             idempotency_key=idempotency_key,
             ordering_key=ordering_key,
+            validate=validate,
             **times,
         )
 
     click.echo(with_database(settings, work))
-
-
-def _standard_input() -> str:
-    try:
-        return sys.stdin.buffer.read().decode()
-    except UnicodeDecodeError as error:
-        raise InputRefused(f"what came on stdin is not UTF-8: {error}") from None
 
 
 def _moment(text: str | None) -> datetime | None:

@@ -10,6 +10,7 @@ import click
 from aetherflow_hooks.cli.session import (
     as_json,
     connected,
+    from_file,
     plain,
     print_json,
     print_rows,
@@ -121,7 +122,7 @@ def add(
         events=_patterns(events),
         retry_schedule_seconds=_pauses(retries),
         headers=_headers(header),
-        certificate=None if certificate is None else _from_file("the certificate", certificate),
+        certificate=None if certificate is None else from_file("the certificate", certificate),
         **{name: value for name, value in given.items() if value is not None},
     )
 
@@ -267,7 +268,7 @@ def rotate_secret(
 @connected
 def set_certificate(settings: Settings, endpoint_id: str, pem_file: Path | None) -> None:
     """Show an endpoint the certificate of a PEM FILE from now on; without one, none."""
-    pem = None if pem_file is None else _from_file("the certificate", pem_file)
+    pem = None if pem_file is None else from_file("the certificate", pem_file)
     with_database(
         settings,
         lambda db, _: secrets.set_certificate(db, endpoint_id, pem, keyring=settings.keyring()),
@@ -335,16 +336,9 @@ def _headers(given: Sequence[str]) -> dict[str, str]:
         if not separator or name in headers:  # the text is not told: it may be a secret
             raise InputRefused("a --header is not NAME=VALUE or NAME=@FILE, each name once")
         if value.startswith("@"):
-            value = _from_file(f"the value of {name!a}", Path(value[1:])).rstrip("\r\n")
+            value = from_file(f"the value of {name!a}", Path(value[1:])).rstrip("\r\n")
         headers[name] = value
     return headers
-
-
-def _from_file(what: str, file: Path) -> str:
-    try:
-        return file.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputRefused(f"{what} cannot be read from {str(file)!r}: {error}") from None
 
 
 def _own(secret: str | None) -> str | None:

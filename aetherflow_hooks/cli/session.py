@@ -5,6 +5,7 @@ import functools
 import getpass
 import json
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ import tabulate
 from aetherflow_hooks.config import Settings, load
 from aetherflow_hooks.db import Database, check_schema, migrate
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
+from aetherflow_hooks.errors import InputRefused
 from aetherflow_hooks.manage.pages import ROWS_DEFAULT, ROWS_MAX, Page
 from aetherflow_hooks.watch import log
 
@@ -102,6 +104,30 @@ def with_database(settings: Settings, work: Callable[[Database, Settings], Await
             return await work(database, named)
 
     return asyncio.run(run())
+
+
+def standard_input() -> str:
+    """Give what came on stdin, a text.
+
+    Raises:
+        InputRefused: it is not UTF-8.
+    """
+    try:
+        return sys.stdin.buffer.read().decode()
+    except UnicodeDecodeError as error:
+        raise InputRefused(f"what came on stdin is not UTF-8: {error}") from None
+
+
+def from_file(what: str, file: Path) -> str:
+    """Give the text of a file.
+
+    Raises:
+        InputRefused: it cannot be read, or is not UTF-8; the message begins with `what`.
+    """
+    try:
+        return file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputRefused(f"{what} cannot be read from {str(file)!r}: {error}") from None
 
 
 def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:

@@ -8,8 +8,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Self
 
-import orjson
-
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.dev.receiver import Received, Receiver
@@ -21,6 +19,7 @@ from aetherflow_hooks.manage.endpoints import (
     delete_endpoint,
     list_endpoints,
 )
+from aetherflow_hooks.manage.event_types import show_event_type
 from aetherflow_hooks.manage.events import emit_event
 from aetherflow_hooks.receive import verify, verify_body
 from aetherflow_hooks.rules.topics import CATALOGUE
@@ -58,7 +57,7 @@ class Demo:
         self.on_arrival: Callable[[Arrival], None] = lambda _: None
 
     async def emit_all(self) -> list[Arrival]:
-        """Emit one event of each type of the catalogue; wait for them and give them in order."""
+        """Emit the example of each type of the catalogue; wait for them and give them in order."""
         self._early = {}
         try:
             return [await self._emit(event_type) for event_type in CATALOGUE]
@@ -66,8 +65,8 @@ class Demo:
             self._early = None
 
     async def _emit(self, event_type: str) -> Arrival:
-        data = orjson.dumps(_example(event_type)).decode()
-        event_id = await emit_event(self._database, event_type, data, tenant=TENANT)
+        known = await show_event_type(self._database, event_type)
+        event_id = await emit_event(self._database, event_type, known["example"], tenant=TENANT)
         committed_at = time.monotonic()
         arrival = Arrival(event_type, event_id)
         try:
@@ -148,15 +147,3 @@ class Demo:
                     await delete_endpoint(self._database, row["id"])
                 except PermissionError:
                     pass  # it runs, as somebody else
-
-
-def _example(event_type: str) -> dict[str, object]:
-    """Make up data such as AetherFlow's documentation shows for the type."""
-    kind, _, what = event_type.partition(".")
-    examples: dict[str, dict[str, object]] = {
-        "workflow": {"id": "wf_abc123", "name": "Email Processor", "status": what},
-        "integration": {"id": "int_def456", "name": "salesforce", "status": what},
-        "user": {"id": "usr_789", "email": "ada@example.com"},
-        "billing": {"plan": "team", "seats": 12},
-    }
-    return {kind: examples[kind]}

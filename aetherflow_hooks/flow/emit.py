@@ -14,6 +14,7 @@ import orjson
 
 from aetherflow_hooks.db.statements import SCHEMA, statements
 from aetherflow_hooks.errors import InputRefused
+from aetherflow_hooks.rules.schemas import check_data
 
 
 class Connection(Protocol):
@@ -33,6 +34,7 @@ async def emit(
     deliver_at: datetime | None = None,
     expires_at: datetime | None = None,
     ordering_key: str | None = None,
+    validate: bool = False,
     schema: str = SCHEMA,
 ) -> str:
     """Write an event as part of the transaction that `connection` is in; give its id, `evt_…`.
@@ -40,21 +42,29 @@ async def emit(
     A mapping is written as JSON; text and bytes are taken as JSON already and are sent byte for
     byte. With an `idempotency_key` that this tenant has used before, the first event's id comes
     back and nothing new is sent. `deliver_at` and `expires_at` need a time zone. Endpoints with an
-    order get the events of one `ordering_key` one after the other. `schema` is the setting
-    `database.schema_name`, where that is not the default.
+    order get the events of one `ordering_key` one after the other. With `validate` the data has to
+    fit the JSON Schema that the type is registered with, which is asked for each time; one that is
+    registered without takes anything. `schema` is the setting `database.schema_name`, where that is
+    not the default.
 
     Raises:
-        InputRefused: `data` cannot be written as JSON, or a time has no zone.
+        InputRefused: `data` cannot be written as JSON, or a time has no zone; with `validate`, the
+            data does not fit, and the message says where, or the type is not registered. The
+            caller's transaction can go on.
         asyncpg.PostgresError: Postgres refuses the event and says why; the caller's transaction
             can go on only from a savepoint.
     """
     for name, moment in (("deliver_at", deliver_at), ("expires_at", expires_at)):
         if moment is not None and moment.tzinfo is None:
             raise InputRefused(f"{name} = {moment} has no time zone")
+    text = _text(data)
+    if validate:
+        found = await connection.fetchval(statements(schema)["schema_of"], type)
+        check_data(type, found, text)
     event_id: str = await connection.fetchval(
         statements(schema)["emit"],
         type,
-        _text(data),
+        text,
         tenant,
         idempotency_key,
         deliver_at,

@@ -17,6 +17,10 @@ _LAST = 2**63 - 1
 _ALWAYS_NEW = ("version", "updated_at")  # they say nothing that the others do not
 
 
+class ChangedMeanwhile(Exception):
+    """Somebody else was quicker; raised within `audited`, so that nothing takes effect."""
+
+
 @asynccontextmanager
 async def audited(
     database: Database, action: str, subject: str, *, look: Look | None = None

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import InputRefused, NotFound
-from aetherflow_hooks.manage.audit import audited
+from aetherflow_hooks.manage.audit import ChangedMeanwhile, audited
 from aetherflow_hooks.manage.keys import seal
 from aetherflow_hooks.manage.secrets import chosen_secret, stored_certificate
 from aetherflow_hooks.model import EndpointState
@@ -67,10 +67,6 @@ class EndpointChange(TypedDict, total=False):
     timeout_seconds: float | None
     retry_schedule_seconds: Sequence[float] | str | None
     ordering: str | None
-
-
-class _ChangedMeanwhile(Exception):
-    """Somebody else was quicker."""
 
 
 async def add_endpoint(
@@ -160,7 +156,7 @@ async def change_endpoint(
             new = replace(new, url=str(parse_url(new.url, settings.egress_rules())))
         _check_order(old["ordering"], new.ordering)
         check_names([*new.headers, *given])
-        with suppress(_ChangedMeanwhile):
+        with suppress(ChangedMeanwhile):
             async with audited(
                 database, "endpoint.change", endpoint_id, look=show_endpoint
             ) as bound:
@@ -178,7 +174,7 @@ async def change_endpoint(
                     [seal(keyring, value, endpoint_id, header=it) for it, value in given.items()],
                 )
                 if not was_changed:
-                    raise _ChangedMeanwhile
+                    raise ChangedMeanwhile
                 await bound.value("wake", endpoint_id)
             return await show_endpoint(database, endpoint_id)
     raise InputRefused(f"{endpoint_id} has been changed meanwhile: look at it again")

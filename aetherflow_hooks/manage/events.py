@@ -10,6 +10,7 @@ from aetherflow_hooks.manage.audit import audited
 from aetherflow_hooks.manage.pages import ROWS_DEFAULT, ROWS_MAX, Page
 from aetherflow_hooks.model import delivery_id
 from aetherflow_hooks.rules.ranges import in_range
+from aetherflow_hooks.rules.schemas import check_data
 from aetherflow_hooks.rules.topics import is_pattern
 
 EVENT_ID = re.compile("evt_[0-9a-f]{24}")
@@ -27,12 +28,21 @@ async def emit_event(
     deliver_at: datetime | None = None,
     expires_at: datetime | None = None,
     ordering_key: str | None = None,
+    validate: bool = False,
 ) -> str:
     """Emit an event in a transaction of its own; give its id.
 
+    With `validate` the data has to fit the JSON Schema that the type is registered with; one that
+    is registered without takes anything.
+
     Raises:
-        InputRefused: type, data or an option breaks a rule; the message says which.
+        InputRefused: type, data or an option breaks a rule; the message says which. With
+            `validate`, the data does not fit, and the message says where, or the type is not
+            registered.
     """
+    if validate:
+        schema = await database.value("schema_of", event_type)
+        check_data(event_type, schema, data)
     event_id: str = await database.value(
         "emit", event_type, data, tenant, idempotency_key, deliver_at, expires_at, ordering_key
     )

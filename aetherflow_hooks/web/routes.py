@@ -136,7 +136,9 @@ class Route:
         answer = await made
         if answer is None:
             return web.Response(status=self.status)
-        return web.Response(status=self.status, body=answer.model_dump_json(), content_type=JSON)
+        return web.Response(
+            status=self.status, body=answer.model_dump_json(by_alias=True), content_type=JSON
+        )
 
 
 def route(

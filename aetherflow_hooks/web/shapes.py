@@ -262,6 +262,9 @@ class NewEventShape(Shape):
     deliver_at: Moment | None = None
     expires_at: Moment | None = None
     ordering_key: str | None = Field(None, max_length=256)
+    validate_data: bool = Field(
+        False, alias="validate", description="Only if the data fits the schema of the type."
+    )
 
 
 class BatchShape(Shape):
@@ -340,6 +343,71 @@ class EventShape(Answer):
     is_fanned_out: bool
     deliveries: list[DeliveryOfEvent]
     after: str | None = Field(description="There may be more behind this endpoint.")
+
+
+# Event types.
+
+JsonText = Annotated[str, Field(max_length=65_536)]
+TypeName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,128}$")]
+Schema = Annotated[
+    JsonText | None, Field(alias="schema", description="A JSON Schema, draft 2020-12; a text.")
+]
+Example = Annotated[JsonText | None, Field(description="Data that fits; a JSON text.")]
+
+
+class EventTypesQuery(Shape):
+    """Which types."""
+
+    deprecated: bool | None = Field(None, description="Only those that are, or are not.")
+
+
+class NewEventTypeShape(Shape):
+    """A type that is to be."""
+
+    type: TypeName
+    description: str = Field("", max_length=1_000)
+    json_schema: Schema = None
+    example: Example = None
+
+
+class EventTypeChangeShape(Shape):
+    """What a type is to be from now on; null takes a schema or an example away."""
+
+    description: str | None = Field(None, max_length=1_000)
+    json_schema: Schema = None
+    example: Example = None
+    deprecated: bool | None = None
+
+
+class EventTypeRow(Answer):
+    """A type of the catalogue."""
+
+    type: str
+    description: str
+    is_built_in: bool = Field(description="AetherFlow's, not the application's own.")
+    has_schema: bool
+    deprecated_at: AwareDatetime | None
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+
+
+class EventTypesPage(Answer):
+    """The catalogue."""
+
+    items: list[EventTypeRow]
+
+
+class EventTypeShape(Answer):
+    """A type with the schema and an example of its data."""
+
+    type: str
+    description: str
+    is_built_in: bool
+    json_schema: str | None = Field(alias="schema")
+    example: str | None
+    deprecated_at: AwareDatetime | None
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
 
 
 # Deliveries and attempts.

@@ -13,7 +13,7 @@ import pytest
 from aetherflow_hooks.manage.tokens import Scope, add_token
 from aetherflow_hooks.rules.states import mermaid
 from tests.chaos.scenes import SCENES
-from tests.conftest import World
+from tests.conftest import PG_JSONSCHEMA, World
 from tests.web.conftest import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +74,8 @@ async def test_commands_run(text: str, world: World) -> None:
 
 @pytest.mark.parametrize("text", blocks("sql"))
 async def test_sql_runs(text: str, world: World) -> None:
+    if "jsonb_matches_schema" in text:
+        await world.connection.execute(PG_JSONSCHEMA)
     try:
         await world.connection.execute(text)
     finally:

@@ -21,7 +21,8 @@ PUBLIC = {
     "Engine": None,
     "HooksError": None,
     "Settings": None,
-    "emit": "connection type data tenant idempotency_key deliver_at expires_at ordering_key schema",
+    "emit": "connection type data tenant idempotency_key deliver_at expires_at ordering_key"
+    " validate schema",
     "load_config": "file environment given",
     "migrate": "settings",
     "start_engine": "config dsn migrate restored",

@@ -13,9 +13,18 @@ from aetherflow_hooks import migrate, start_engine
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.db.statements import migrations
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
-from aetherflow_hooks.errors import DatabaseUnfit
-from aetherflow_hooks.manage import deliveries, endpoints, replays, rights, secrets, status
+from aetherflow_hooks.errors import DatabaseUnfit, InputRefused
+from aetherflow_hooks.manage import (
+    deliveries,
+    endpoints,
+    event_types,
+    replays,
+    rights,
+    secrets,
+    status,
+)
 from aetherflow_hooks.manage.endpoints import NewEndpoint, add_endpoint
+from aetherflow_hooks.manage.events import emit_event
 from aetherflow_hooks.manage.replays import NewReplay
 from aetherflow_hooks.model import EndpointState
 from aetherflow_hooks.rules.sealing import write_key
@@ -68,7 +77,9 @@ async def every_object(world: World) -> dict[str, list[str]]:
     )
     return {
         "tables": [row["name"] for row in tables],
-        "functions": [row["call"] for row in functions if row["proname"] != "emit"],
+        "functions": [
+            row["call"] for row in functions if row["proname"] not in {"emit", "schema_of"}
+        ],
     }
 
 
@@ -81,6 +92,7 @@ async def test_who_may_emit_may_nothing_else(world: World, as_: As) -> None:
     app = await as_("hooks_app")
     for kind in ("text", "json", "jsonb"):
         await app.execute(f"select aetherflow.emit('a.b', '{{}}'::{kind}, idempotency_key => 'k')")
+    assert await app.fetchval("select aetherflow.schema_of('user.joined')")
     objects = await every_object(world)
     assert len(objects["tables"]) > 30
     assert len(objects["functions"]) > 10
@@ -177,6 +189,11 @@ async def test_an_engine_needs_its_role_and_nothing_else(world: World, as_: As) 
             await endpoints.set_endpoint_state(database, added["id"], state)
         await status.endpoint_status(database)
         await deliveries.list_deliveries(database)
+        await event_types.add_event_type(database, "c.d", schema='{"required": ["n"]}')
+        await event_types.change_event_type(database, "c.d", {"deprecated": True})
+        with pytest.raises(InputRefused):
+            await emit_event(database, "c.d", "{}", validate=True)
+        await event_types.delete_event_type(database, "c.d")
         while "20240115" in await partitions(world, "events"):
             await asyncio.sleep(0.05)
         again = await replays.start_replay(database, NewReplay(endpoint_id=added["id"]))
@@ -256,6 +273,7 @@ async def test_who_looks_on_sees_all_but_secrets(world: World, as_: As) -> None:
         assert shown == {name: value for name, value in added.items() if name != "secret"}
         await status.endpoint_status(database)
         await deliveries.list_deliveries(database)
+        assert (await event_types.show_event_type(database, "user.joined"))["schema"]
         with pytest.raises(DatabaseUnfit):
             await endpoints.delete_endpoint(database, added["id"])
 

@@ -23,18 +23,25 @@ IDS = {
     "delivery_id": "dlv_" + "0" * 24 + "_" + "0" * 12,
     "replay_id": "rpl_000000000000",
     "token_id": "0" * 12,
+    "type": "not.there",
 }
 BODIES: dict[str, Any] = {
     "endpoints_add": {"url": "https://example.com/"},
     "endpoints_change": {"burst": 2},
     "endpoints_set_state": {"state": "paused"},
     "endpoints_set_certificate": {"certificate": "x"},
+    "event_types_add": {"type": "x.y"},
+    "event_types_change": {"deprecated": True},
     "events_emit": {"type": "a.b", "data": {}},
     "events_emit_batch": {"events": [{"type": "a.b", "data": {}}]},
     "tokens_add": {"name": "x", "scope": "read"},
     "replays_start": {"only_failed": True},
     "replays_count": {"only_failed": True},
 }
+
+
+# Whoever is let in to a stream hears of it for ever: see test_live.
+ENDING = [route for route in ROUTES if not route.is_stream]
 
 
 def path_of(route: Route, ids: dict[str, str] = IDS) -> str:
@@ -61,7 +68,7 @@ async def test_nothing_is_open_without_a_token(api: Api) -> None:
 @pytest.mark.parametrize("scope", list(Scope))
 async def test_a_token_opens_what_its_scope_says_and_nothing_else(api: Api, scope: Scope) -> None:
     client = await api.client(scope)
-    for route in ROUTES:
+    for route in ENDING:
         answer = await client(route.method, path_of(route), body_of(route))
         if scope.covers(route.scope):
             assert answer.status not in (401, 403), (route.name, answer.body)
@@ -191,6 +198,7 @@ async def things_of(api: Api, tenant: str) -> dict[str, str]:
         "delivery_id": delivery_id(event["id"], endpoint["id"]),
         "replay_id": replay["id"],
         "token_id": "0" * 12,
+        "type": "not.there",
     }
 
 
@@ -200,7 +208,7 @@ async def test_a_tenants_token_finds_nothing_of_another(api: Api) -> None:
     client = await api.client(Scope.WRITE, "ours")
     before = await api.world.value("select count(*) from aetherflow.audit")
     asked = 0
-    for route in ROUTES:
+    for route in ENDING:
         if route.scope is Scope.ADMIN:
             continue
         if route.parameters:
@@ -209,7 +217,7 @@ async def test_a_tenants_token_finds_nothing_of_another(api: Api) -> None:
             unknown = await client(route.method, path_of(route), body_of(route))
             assert unknown.problem(404)["title"] == problem["title"]
             asked += 1
-        elif route.method == "GET":
+        elif route.query is not None and "tenant" in route.query.model_fields:
             for query in ({}, {"tenant": "ours"}):
                 answer = await client("GET", path_of(route), params=query)
                 assert answer.given()["items"] or route.name == "deliveries_list"
@@ -310,7 +318,7 @@ async def test_a_body_that_is_no_json_or_too_large_is_refused(world: World) -> N
 async def test_what_is_asked_for_is_never_sql(api: Api) -> None:
     client = await api.client(Scope.READ)
     for text in ("'; drop table x; --", "%", "\\", '"', "${x}", "<script>", "é"):
-        for route in ROUTES:
+        for route in ENDING:
             if route.query is None or route.parameters or route.scope is Scope.ADMIN:
                 continue
             for name in route.query.model_fields:

@@ -152,3 +152,28 @@ async def test_many_ask_at_once_and_none_waits_for_the_others(api: Api) -> None:
     )
     assert {answer.status for answer in answers} == {201}
     assert await api.world.value("select count(*) from aetherflow.events") == 100
+
+
+async def test_the_catalogue_is_shown_and_an_application_adds_to_it(api: Api) -> None:
+    admin, reader = await api.client(), await api.client(Scope.READ)
+    types = (await reader.get("/event-types"))["items"]
+    assert len(types) == 12
+    assert all(it["is_built_in"] and it["has_schema"] for it in types)
+    new = {"type": "order.paid", "schema": '{"required": ["amount"]}', "example": '{"amount": 1}'}
+    added = (await admin("POST", "/event-types", new)).given(201)
+    assert (added["schema"], added["is_built_in"]) == (new["schema"], False)
+    assert await reader.get("/event-types/order.paid") == added
+    event = {"type": "order.paid", "data": {}, "validate": True}
+    (await admin("POST", "/events", event)).problem(422, '$ lacks "amount"')
+    (await admin("POST", "/events", {**event, "data": {"amount": 2}})).given(201)
+    (await admin("POST", "/event-types", new)).problem(422, "registered already")
+    path = "/event-types/order.paid"
+    changed = (await admin("PATCH", path, {"schema": None, "deprecated": True})).given()
+    assert (changed["schema"], changed["deprecated_at"] is None) == (None, False)
+    query = {"deprecated": "true"}
+    assert [it["type"] for it in (await reader.get("/event-types", **query))["items"]] == [
+        "order.paid"
+    ]
+    (await admin("PATCH", "/event-types/user.joined", {"description": "x"})).problem(422, "no more")
+    (await admin("DELETE", path)).given(204)
+    (await admin("GET", path)).problem(404, "order.paid")

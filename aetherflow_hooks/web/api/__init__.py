@@ -5,6 +5,7 @@ from aetherflow_hooks.web.api import (
     changes,
     deliveries,
     endpoints,
+    event_types,
     events,
     replays,
     tokens,
@@ -12,6 +13,6 @@ from aetherflow_hooks.web.api import (
 
 ROUTES = tuple(
     route
-    for module in (endpoints, events, deliveries, attempts, replays, tokens, changes)
+    for module in (endpoints, event_types, events, deliveries, attempts, replays, tokens, changes)
     for route in module.ROUTES
 )

@@ -1,0 +1,6 @@
+-- delete_event_type: take a type of the application's own out of the catalogue.
+--   $1 type text
+-- returns type
+delete from aetherflow.event_types t
+where t.type = $1 and not t.is_built_in
+returning t.type
