@@ -1,19 +1,20 @@
 """endpoint: the URLs that want events."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import click
 
+from aetherflow_hooks.cli import given as written
 from aetherflow_hooks.cli.session import (
     as_json,
     connected,
     from_file,
+    limit_option,
     plain,
     print_json,
-    print_rows,
+    print_page,
     with_database,
 )
 from aetherflow_hooks.config import Settings
@@ -55,7 +56,11 @@ RESETS = {
     "max-in-flight": "max_in_flight",
     "timeout": "timeout_seconds",
     "retries": "retry_schedule_seconds",
+    "filter": "filter",
+    "label": "labels",
+    "metadata": "metadata",
 }
+EMPTY: dict[str, Any] = {"labels": (), "metadata": {}}  # what is neither set nor by a setting
 BY_SETTING = ("max_in_flight", "timeout_seconds", "retry_schedule_seconds")
 retries_option = click.option(
     "--retries",
@@ -68,9 +73,18 @@ header_option = click.option(
 )
 
 
+NOTES = (
+    click.option("--filter", help="Only events whose data fulfils it: '$.amount > 100'."),
+    click.option(
+        "--label", "labels", multiple=True, help="A word to find it by; of several, each."
+    ),
+    click.option("--metadata", help="A JSON object of your own: strings and numbers; never sent."),
+)
+
+
 def common_options(command: Any) -> Any:
     """Give a command those options."""
-    for option in reversed(COMMON):
+    for option in reversed(COMMON + NOTES):
         command = option(command)
     return command
 
@@ -107,6 +121,7 @@ def add(
     ed25519: bool,
     header: Sequence[str],
     certificate: Path | None,
+    metadata: str | None,
     **given: Any,
 ) -> None:
     """Register URL; print its id and, this once, its secret.
@@ -117,12 +132,13 @@ def add(
     new = endpoints.NewEndpoint(
         url=url,
         tenant=tenant,
-        secret=_own(secret),
+        secret=written.own(secret),
         ed25519=ed25519,
-        events=_patterns(events),
-        retry_schedule_seconds=_pauses(retries),
-        headers=_headers(header),
+        events=written.patterns(events),
+        retry_schedule_seconds=written.pauses(retries),
+        headers=written.headers(header),
         certificate=None if certificate is None else from_file("the certificate", certificate),
+        metadata=written.metadata(metadata or "{}"),
         **{name: value for name, value in given.items() if value is not None},
     )
 
@@ -140,12 +156,27 @@ def add(
 
 @endpoint.command("list")
 @click.option("--tenant", help="Only this tenant's.")
+@click.option("--label", multiple=True, help="Only those with it; of several, with all of them.")
+@click.option("--before", metavar="PLACE", help="Go on where a page has ended.")
+@limit_option
 @as_json
 @connected
-def list_(settings: Settings, tenant: str | None, as_json: bool) -> None:
-    """List endpoints."""
-    rows = with_database(settings, lambda db, _: endpoints.list_endpoints(db, tenant=tenant))
-    print_rows(rows, SHORT, as_json=as_json)
+def list_(
+    settings: Settings,
+    tenant: str | None,
+    label: Sequence[str],
+    before: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List endpoints, in the order of their making."""
+    page = with_database(
+        settings,
+        lambda db, _: endpoints.list_endpoints(
+            db, tenant=tenant, labels=label, before=before, rows_max=limit
+        ),
+    )
+    print_page(page, SHORT, as_json=as_json)
 
 
 @endpoint.command()
@@ -167,7 +198,10 @@ def show(settings: Settings, endpoint_id: str, as_json: bool) -> None:
 @retries_option
 @common_options
 @click.option(
-    "--reset", multiple=True, type=click.Choice(list(RESETS)), help="Go by the setting again."
+    "--reset",
+    multiple=True,
+    type=click.Choice(list(RESETS)),
+    help="Go by the setting again, or by none.",
 )
 @as_json
 @connected
@@ -179,21 +213,24 @@ def update(
     remove_header: Sequence[str],
     retries: str | None,
     reset: Sequence[str],
+    metadata: str | None,
     as_json: bool,
     **given: Any,
 ) -> None:
     """Change an endpoint; what is not named stays as it is."""
-    change: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    change = {name: value for name, value in given.items() if value not in (None, ())}
     if events is not None:
-        change["events"] = _patterns(events)
+        change["events"] = written.patterns(events)
     if header or remove_header:
-        change["headers"] = _headers(header) | dict.fromkeys(remove_header)
+        change["headers"] = written.headers(header) | dict.fromkeys(remove_header)
     if retries is not None:
-        change["retry_schedule_seconds"] = _pauses(retries)
+        change["retry_schedule_seconds"] = written.pauses(retries)
+    if metadata is not None:
+        change["metadata"] = written.metadata(metadata)
     for name in reset:
         if RESETS[name] in change:
             raise InputRefused(f"--{name} is given and reset at once")
-        change[RESETS[name]] = None
+        change[RESETS[name]] = EMPTY.get(RESETS[name])
     if not change:
         raise InputRefused("nothing is to be changed: see --help for what can be")
 
@@ -240,7 +277,7 @@ def rotate_secret(
     as_json: bool,
 ) -> None:
     """Give an endpoint a new secret, and print it this once."""
-    own = _own(secret)
+    own = written.own(secret)
     rotated = with_database(
         settings,
         lambda db, _: secrets.rotate_secret(
@@ -327,36 +364,3 @@ def _warn_of_plain(settings: Settings) -> None:
             "The secret is stored as it is, since there are no keys: see `aetherflow-hooks keys`.",
             err=True,
         )
-
-
-def _headers(given: Sequence[str]) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    for text in given:
-        name, separator, value = text.partition("=")
-        if not separator or name in headers:  # the text is not told: it may be a secret
-            raise InputRefused("a --header is not NAME=VALUE or NAME=@FILE, each name once")
-        if value.startswith("@"):
-            value = from_file(f"the value of {name!a}", Path(value[1:])).rstrip("\r\n")
-        headers[name] = value
-    return headers
-
-
-def _own(secret: str | None) -> str | None:
-    return sys.stdin.readline().rstrip("\r\n") if secret == "-" else secret  # noqa: S105
-
-
-def _patterns(text: str) -> list[str]:
-    return [pattern.strip() for pattern in text.split(",")]
-
-
-def _pauses(text: str | None) -> list[float] | str | None:
-    """Read the pauses of a retry schedule, or leave the name of a preset as it is."""
-    if text is None or text in PRESETS:
-        return text
-    try:
-        return [float(pause) for pause in text.split(",") if pause.strip()]
-    except ValueError:
-        raise InputRefused(
-            f"--retries {text!r} is not a list of seconds such as 10,60,600, nor one of "
-            f"{', '.join(PRESETS)}"
-        ) from None

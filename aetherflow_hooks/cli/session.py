@@ -172,7 +172,7 @@ def plain(value: Any) -> str:
         return f"{value:.3g}"
     if isinstance(value, list | tuple):
         return ", ".join(plain(item) for item in value)
-    text = str(value)
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
     if text.isprintable():
         return text
     return "".join(

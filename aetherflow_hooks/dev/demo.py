@@ -21,6 +21,7 @@ from aetherflow_hooks.manage.endpoints import (
 )
 from aetherflow_hooks.manage.event_types import show_event_type
 from aetherflow_hooks.manage.events import emit_event
+from aetherflow_hooks.manage.pages import ROWS_MAX
 from aetherflow_hooks.receive import verify, verify_body
 from aetherflow_hooks.rules.topics import CATALOGUE
 
@@ -139,7 +140,8 @@ class Demo:
 
     async def _remove_left_over(self) -> None:
         """Delete the endpoints of demos that were killed: nobody listens there any more."""
-        for row in await list_endpoints(self._database, tenant=TENANT):
+        page = await list_endpoints(self._database, tenant=TENANT, rows_max=ROWS_MAX)
+        for row in page.rows:
             if row["description"].startswith(_DESCRIPTION):
                 try:
                     os.kill(int(row["description"].removeprefix(_DESCRIPTION)), 0)

@@ -207,13 +207,11 @@ class Fanout:
         offer = await self._offer()
         began = time.monotonic()
         try:
-            events, endpoints = await self._fan_out(shard, since, offer)
+            events = await self._fan_out(shard, since, offer)
         except DatabaseUnavailable:
             self._batch = max(1, self._batch // 4)
             raise
         took_seconds = time.monotonic() - began
-        if endpoints >= self._first_endpoints:
-            self.wake_wide.set()  # they may be only the first
         self._is_pile = events == self._batch
         if took_seconds > SLOW_SECONDS:
             self._batch = max(1, self._batch // 2)
@@ -221,8 +219,8 @@ class Fanout:
             self._batch = min(self._batch * 2, self._settings.batch_max)
         return events
 
-    async def _fan_out(self, shard: int, since: datetime, offer: Offer | None) -> tuple[int, int]:
-        """Run one statement; give how many events it took, and how many endpoints it reached."""
+    async def _fan_out(self, shard: int, since: datetime, offer: Offer | None) -> int:
+        """Run one statement; give how many events it took."""
         asked_at = time.monotonic()
         try:
             rows = await self._database.rows(
@@ -249,9 +247,11 @@ class Fanout:
             self._hands.adopt(offer, shard, leased, asked_at, others=len(made))
         if made:
             self._hand_on(made, False, self._firsts[shard])
+        if rows[0]["is_begun"]:
+            self.wake_wide.set()
         events: int = rows[0]["events"]
         log.debug(LogEvent.FANOUT_DONE, shard=shard, events=events, endpoints=len(made))
-        return events, len(made) + len(leased)
+        return events
 
     async def _offer(self) -> Offer | None:
         """Ask for room. A pile waits where there is none, since what is leased here is cheaper.

@@ -139,7 +139,7 @@ class Lease:
         self._offers_out -= 1
         deliveries = []
         events: dict[str, Event] = {}
-        for _, shard, endpoint_id, event_id, leased_at, *content in rows:
+        for _, _, shard, endpoint_id, event_id, leased_at, *content in rows:
             if endpoint_id is None:
                 events[event_id] = event = event_of(event_id, *content)
                 if others:

@@ -124,7 +124,7 @@ async def show_delivery(database: Database, text: str) -> dict[str, Any]:
     if not found:
         raise NotFound("delivery", text)
     events = await database.rows("show_event", event_id)
-    endpoints = await database.rows("list_endpoints", None, endpoint_id)
+    endpoints = await database.rows("list_endpoints", None, endpoint_id, None, None, None, 1)
     return {
         **delivery_of(found[0]),
         "tenant": (events or endpoints or [{"tenant": None}])[0]["tenant"],

@@ -7,13 +7,23 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypedDict
 
 from aetherflow_hooks.config import Settings
-from aetherflow_hooks.db import Database
+from aetherflow_hooks.db import Database, Row
 from aetherflow_hooks.errors import InputRefused, NotFound
 from aetherflow_hooks.manage.audit import ChangedMeanwhile, audited
+from aetherflow_hooks.manage.filters import stored_filter
 from aetherflow_hooks.manage.keys import seal
+from aetherflow_hooks.manage.pages import (
+    NO_EVENT,
+    ROWS_DEFAULT,
+    ROWS_MAX,
+    Page,
+    Place,
+    place_of,
+)
 from aetherflow_hooks.manage.secrets import chosen_secret, stored_certificate
 from aetherflow_hooks.model import EndpointState
 from aetherflow_hooks.rules.headers import check_headers, check_names
+from aetherflow_hooks.rules.notes import Metadata, check_labels, read_metadata, write_metadata
 from aetherflow_hooks.rules.ranges import in_range
 from aetherflow_hooks.rules.retry import schedule_of
 from aetherflow_hooks.rules.signing import public_key_of
@@ -49,6 +59,9 @@ class NewEndpoint:
     timeout_seconds: float | None = None
     retry_schedule_seconds: Sequence[float] | str | None = None  # or the name of a preset
     ordering: str | None = None  # skip or block: what follows of a key when one is given up
+    filter: str | None = None  # a condition on the data of its events: see the README
+    labels: Sequence[str] = ()
+    metadata: Metadata = field(default_factory=dict)  # of the application's own; never sent
 
 
 class EndpointChange(TypedDict, total=False):
@@ -67,6 +80,9 @@ class EndpointChange(TypedDict, total=False):
     timeout_seconds: float | None
     retry_schedule_seconds: Sequence[float] | str | None
     ordering: str | None
+    filter: str | None  # None: no condition; it holds for what is fanned out from then on
+    labels: Sequence[str]  # in place of those before
+    metadata: Metadata  # likewise
 
 
 async def add_endpoint(
@@ -101,14 +117,42 @@ async def add_endpoint(
             public_key_of(secret),
             *stored_certificate(new.certificate, endpoint_id, keyring),
             new.ordering,
+            await stored_filter(bound, new.filter),
+            check_labels(new.labels),
+            write_metadata(new.metadata),
         )
     told = None if new.ed25519 else secret
     return {**await show_endpoint(database, endpoint_id), "secret": told}
 
 
-async def list_endpoints(database: Database, *, tenant: str | None = None) -> list[dict[str, Any]]:
-    """List endpoints, of one tenant or of all, in the order of their making."""
-    return [dict(row) for row in await database.rows("list_endpoints", tenant, None)]
+async def list_endpoints(
+    database: Database,
+    *,
+    tenant: str | None = None,
+    labels: Sequence[str] = (),
+    before: str | None = None,
+    rows_max: int = ROWS_DEFAULT,
+) -> Page:
+    """List endpoints, of one tenant or of all, that have all these labels.
+
+    They come in the order of their making; go on behind `before`, where a page has ended.
+
+    Raises:
+        InputRefused: `before` is no place in this list, or `rows_max` is not 1 to 1,000.
+    """
+    in_range("the number of rows", rows_max, 1, ROWS_MAX)
+    at = place_of(before) if before else None
+    behind = (at and at.at, at and at.endpoint_id)
+    found = await database.rows("list_endpoints", tenant, None, list(labels), *behind, rows_max)
+    is_more = len(found) == rows_max
+    end = Place(found[-1]["created_at"], found[-1]["id"], NO_EVENT).written() if is_more else None
+    return Page([_told(row) for row in found], end)
+
+
+async def find_endpoint(database: Database, endpoint_id: str) -> dict[str, Any] | None:
+    """Give one endpoint, without its secret; None: there is none of this id."""
+    rows = await database.rows("list_endpoints", None, endpoint_id, None, None, None, 1)
+    return _told(rows[0]) if rows else None
 
 
 async def show_endpoint(database: Database, endpoint_id: str) -> dict[str, Any]:
@@ -117,10 +161,10 @@ async def show_endpoint(database: Database, endpoint_id: str) -> dict[str, Any]:
     Raises:
         NotFound: there is none of this id.
     """
-    rows = await database.rows("list_endpoints", None, endpoint_id)
-    if not rows:
+    found = await find_endpoint(database, endpoint_id)
+    if found is None:
         raise NotFound("endpoint", endpoint_id)
-    return dict(rows[0])
+    return found
 
 
 async def change_endpoint(
@@ -145,6 +189,8 @@ async def change_endpoint(
     check_names(list(headers))
     given = {name: value for name, value in headers.items() if value is not None}
     check_headers(given)
+    if "filter" in change:
+        change = {**change, "filter": await stored_filter(database, change["filter"])}
     keyring = settings.keyring()
     for _ in range(CHANGE_TRIES_MAX):
         old = await show_endpoint(database, endpoint_id)
@@ -172,6 +218,9 @@ async def change_endpoint(
                     [name.lower() for name in headers],
                     list(given),
                     [seal(keyring, value, endpoint_id, header=it) for it, value in given.items()],
+                    new.filter,
+                    check_labels(new.labels),
+                    write_metadata(new.metadata),
                 )
                 if not was_changed:
                     raise ChangedMeanwhile
@@ -205,6 +254,10 @@ async def delete_endpoint(database: Database, endpoint_id: str) -> None:
         if await bound.value("delete_endpoint", endpoint_id) is None:
             raise NotFound("endpoint", endpoint_id)
         await bound.value("wake", endpoint_id)
+
+
+def _told(row: Row) -> dict[str, Any]:
+    return {**dict(row), "metadata": read_metadata(row["metadata"])}
 
 
 def _changed(old: Mapping[str, Any], change: EndpointChange) -> NewEndpoint:

@@ -37,6 +37,7 @@ class Place(NamedTuple):
         return f"{microseconds:013x}_{self.event_id[4:]}_{self.endpoint_id[3:]}"
 
 
+NO_EVENT = "evt_" + "0" * 24  # in a list of something else
 NEWEST = Place(LATEST, "~", "~")
 
 

@@ -15,6 +15,7 @@ from aetherflow_hooks.rules.ranges import in_range
 from aetherflow_hooks.rules.topics import is_pattern
 
 LOOKED_MAX = 1_000_000  # dead deliveries, or events, when counting
+READ_MAX = 20_000  # events, where a filter has to read the data of each
 HINT = "replay"
 
 _REPLAY_ID = re.compile("rpl_[0-9a-f]{12}")
@@ -44,14 +45,15 @@ async def count_replay(database: Database, new: NewReplay) -> dict[str, Any]:
 
     What waits already is not made again, and neither is what has expired or is of an endpoint that
     is disabled. `is_whole` is False where only the first million dead deliveries, or events, were
-    looked at: there may be more.
+    looked at, or the first 20,000 where the endpoint has a filter: there may be more.
 
     Raises:
         NotFound: there is no such endpoint.
         InputRefused: a value breaks a rule, or the endpoint is disabled.
     """
-    await _check(database, new)
-    (row,) = await database.rows("count_replay", *_filters(new), LOOKED_MAX)
+    endpoint = await _check(database, new)
+    reads = not new.only_failed and endpoint is not None and endpoint["filter"] is not None
+    (row,) = await database.rows("count_replay", *_filters(new), READ_MAX if reads else LOOKED_MAX)
     return dict(row)
 
 
@@ -115,7 +117,8 @@ async def cancel_replay(database: Database, replay_id: str) -> None:
             raise NotFound("running replay", replay_id)
 
 
-async def _check(database: Database, new: NewReplay) -> None:
+async def _check(database: Database, new: NewReplay) -> dict[str, Any] | None:
+    """Make sure that a replay can be; give its endpoint, if it is one's."""
     if new.pattern is not None and not is_pattern(new.pattern):
         raise InputRefused(f"{new.pattern!r} chooses no events: write a type, or user.*")
     if new.rate_per_second is not None:
@@ -128,12 +131,13 @@ async def _check(database: Database, new: NewReplay) -> None:
                 "say which endpoint, or that only what has failed is sent again: to send everything"
                 " to everybody once more is seldom meant"
             )
-        return
+        return None
     endpoint = await show_endpoint(database, new.endpoint_id)
     if new.tenant not in (None, endpoint["tenant"]):
         raise NotFound("endpoint", new.endpoint_id)
     if endpoint["state"] not in ("active", "paused"):
         raise InputRefused(f"nothing is sent to {new.endpoint_id}: it is {endpoint['state']}")
+    return endpoint
 
 
 def _filters(new: NewReplay) -> tuple[object, ...]:

@@ -43,7 +43,7 @@ async def rotate_secret(
     """
     in_range("the overlap", overlap_seconds, 0, OVERLAP_SECONDS_MAX)
     if ed25519 is None:
-        rows = await database.rows("list_endpoints", None, endpoint_id)
+        rows = await database.rows("list_endpoints", None, endpoint_id, None, None, None, 1)
         ed25519 = secret is None and any(row["public_keys"] for row in rows)
     new = chosen_secret(secret, ed25519=ed25519)
     async with audited(database, "endpoint.rotate_secret", endpoint_id, look=_secrets) as bound:
@@ -125,7 +125,7 @@ def chosen_secret(own: str | None, *, ed25519: bool) -> str:
 
 async def _secrets(database: Database, endpoint_id: str) -> dict[str, Any]:
     """Show what of an endpoint's secrets everybody may see."""
-    rows = await database.rows("list_endpoints", None, endpoint_id)
+    rows = await database.rows("list_endpoints", None, endpoint_id, None, None, None, 1)
     if not rows:
         raise NotFound("endpoint", endpoint_id)
     return {name: value for name, value in rows[0].items() if name in _SHOWN}

@@ -57,7 +57,7 @@ async def try_endpoint(
     )
     if endpoint.unsignable:
         raise InputRefused(f"nothing can be sent to {endpoint_id}: {endpoint.unsignable}")
-    (shown,) = await database.rows("list_endpoints", None, endpoint_id)
+    (shown,) = await database.rows("list_endpoints", None, endpoint_id, None, None, None, 1)
     event = _event(event_type or _wanted(shown["events"]), data, settings.emit.data_max_bytes)
     tried = await try_out(endpoint, event)
     ended = tried.ended

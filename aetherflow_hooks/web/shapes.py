@@ -92,6 +92,15 @@ InFlight = Annotated[int, Field(ge=1, le=IN_FLIGHT_MAX)]
 Timeout = Annotated[float, Field(ge=TIMEOUT_SECONDS[0], le=TIMEOUT_SECONDS[1])]
 Ordering = Literal["skip", "block"]
 Preset = Literal["default", "standard", "none"]
+Filter = Annotated[
+    str, Field(max_length=2_000, description="Only events whose data says so: $.amount > 100.")
+]
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+Labels = Annotated[list[Label], Field(max_length=20)]
+Metadata = Annotated[
+    dict[str, str | int | float],
+    Field(description="An object of the application's own, never sent: strings and numbers."),
+]
 Url = Annotated[str, Field(min_length=1, max_length=2_048)]
 
 
@@ -125,6 +134,9 @@ class NewEndpointShape(EndpointLimits):
     ordering: Ordering | None = Field(
         None, description="What follows of a key when one is given up."
     )
+    filter: Filter | None = None
+    labels: Labels = Field(default=[])
+    metadata: Metadata = Field(default={})
 
 
 class EndpointChangeShape(Shape):
@@ -142,6 +154,9 @@ class EndpointChangeShape(Shape):
     timeout_seconds: Timeout | None = None
     retry_schedule_seconds: Schedule | Preset | None = None
     ordering: Ordering | None = None
+    filter: Filter | None = None
+    labels: Labels | None = None
+    metadata: Metadata | None = None
     version: int | None = Field(None, description="Only if it is at this version still.")
 
 
@@ -167,6 +182,9 @@ class EndpointShape(Answer):
     timeout_seconds: float | None
     retry_schedule_seconds: list[float] | None
     ordering: str | None
+    filter: str | None = Field(description="As Postgres writes it.")
+    labels: list[str]
+    metadata: dict[str, str | int | float]
     created_at: AwareDatetime
     updated_at: AwareDatetime
 
@@ -182,6 +200,12 @@ class EndpointsPage(Answer):
 
     items: list[EndpointShape]
     before: GoOn
+
+
+class EndpointsQuery(Listed):
+    """Which endpoints."""
+
+    label: Label | None = Field(None, description="Only those that have it.")
 
 
 class NewStateShape(Shape):

@@ -23,6 +23,7 @@ WALKS = {
         "outbox_pkey": "shard begun due_at",
         "subscriptions_pkey": "tenant pattern endpoint_id",
         "endpoints_pkey": "id",
+        "events_pkey": "shard id",
     },
     "find_deliveries": {
         "deliveries_due": "shard",

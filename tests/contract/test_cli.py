@@ -378,6 +378,31 @@ def test_an_endpoint_is_added_for_programs_and_then_keeps_its_secret(hooks: Hook
         assert "secret" not in said.out
 
 
+def test_an_endpoint_has_a_filter_labels_and_metadata(hooks: Hooks) -> None:
+    notes = ["--label", "eu", "--label", "team:a", "--metadata", '{"plan": "gold", "seats": 12}']
+    added = hooks("endpoint", "add", URL, "--filter", "$.n > 1", *notes, "--json").json
+    own, metadata = added["id"], {"plan": "gold", "seats": 12}
+    assert added["filter"] == '($."n" > 1)'
+    assert (added["labels"], added["metadata"]) == (["eu", "team:a"], metadata)
+    hooks("endpoint", "add", URL, "--label", "eu")
+    assert len(hooks("endpoint", "list", "--label", "eu", "--json").json) == 2
+    one = hooks("endpoint", "list", "--label", "eu", "--label", "team:a", "--json").json
+    assert [it["id"] for it in one] == [own]
+    shown = hooks("endpoint", "show", own).out
+    for told in ('($."n" > 1)', "eu, team:a", '{"plan": "gold", "seats": 12}'):
+        assert told in shown
+
+    def updated(*arguments: str) -> tuple[object, ...]:
+        after = hooks("endpoint", "update", own, *arguments, "--json").json
+        return after["filter"], after["labels"], after["metadata"]
+
+    kept = ('($."n" < 1)', ["eu", "team:a"], metadata)
+    assert updated("--filter", "$.n < 1") == kept
+    assert updated("--label", "us", "--metadata", '{"a":1}') == (kept[0], ["us"], {"a": 1})
+    assert updated("--reset", "filter", "--reset", "label") == (None, [], {"a": 1})
+    assert updated("--reset", "metadata") == (None, [], {})
+
+
 def test_without_events_an_endpoint_takes_all_and_without_retries_none(hooks: Hooks) -> None:
     added = hooks("endpoint", "add", URL, "--retries", "", "--json").json
     assert added["events"] == ["*"]
@@ -413,6 +438,10 @@ def test_an_endpoint_is_changed_where_it_is_said_and_nowhere_else(hooks: Hooks) 
         ([], "nothing is to be changed"),
         (["--rate", "5", "--reset", "rate"], "--rate is given and reset at once"),
         (["--retries", "often"], "nor one of default, standard, none"),
+        (["--filter", "$.n > 1", "--reset", "filter"], "--filter is given and reset at once"),
+        (["--label", "a", "--reset", "label"], "--label is given and reset at once"),
+        (["--metadata", "[1]"], "--metadata is an object"),
+        (["--metadata", "{"], "--metadata is no JSON"),
         (["--ordering", "block"], "chosen when it is added"),
         (["--url", "http://example.com/"], "does not start with https://"),
     ],
@@ -440,6 +469,10 @@ def test_a_bad_change_is_refused(hooks: Hooks, arguments: list[str], why: str) -
         ([URL, "--retries", "1,soon"], "'1,soon' is not a list of seconds"),
         ([URL, "--retries", "1,-1"], "a pause before a retry is -1"),
         ([URL, "--retries", ",".join(["1"] * 51)], "the number of retries is 51"),
+        ([URL, "--filter", "$.n"], "what stands there is no condition"),
+        ([URL, "--filter", "n > 1"], "the filter cannot be read: syntax error"),
+        ([URL, "--label", "a b"], "'a b' is no label"),
+        ([URL, "--metadata", '{"a": null}'], "metadata holds strings and numbers"),
         ([URL, "--tenant", "a\x1b[2J"], "the tenant is at most 256 printable characters"),
         ([URL, "--description", "x" * 257], "the description is at most 256"),
     ],

@@ -180,6 +180,23 @@ async def test_what_there_is_room_for_is_leased_at_once(world: World) -> None:
     assert rest == 120 - 40 - shards
 
 
+async def test_of_a_pile_what_a_filter_lets_through_is_leased_at_once(world: World) -> None:
+    some = await world.endpoint("/some", filter="$.n >= 8")
+    await world.endpoint("/all")
+    event = "aetherflow.emit('a', format('{\"n\":%s}', n), ordering_key => 'k')"  # of one shard
+    await world.value(f"select count({event}) from generate_series(1, 12) n")
+    hands = Taker((f"{some['id']}/1", 3))
+    stage = fanout(world, [], hands)
+    while await stage.turn() == 0:
+        pass
+    rows = await world.rows(
+        "select (v.data::json->>'n')::integer as n, d.lease_token from aetherflow.deliveries d"
+        " join aetherflow.events v on v.id = d.event_id where d.endpoint_id = $1 order by n",
+        some["id"],
+    )
+    assert [tuple(row) for row in rows] == [(8, 77), (9, 77), (10, 77), (11, 0), (12, 0)]
+
+
 async def test_what_has_expired_or_is_paused_is_not_leased_at_once(world: World) -> None:
     paused = await world.endpoint("/paused", events=["a"])
     await world.connection.execute("update aetherflow.endpoints set state = 'paused'")

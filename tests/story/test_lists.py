@@ -10,7 +10,11 @@ from aetherflow_hooks.errors import InputRefused, NotFound
 from aetherflow_hooks.manage import attempts, deliveries
 from aetherflow_hooks.manage.attempts import Chosen, list_attempts
 from aetherflow_hooks.manage.deliveries import cancel_delivery, list_deliveries
-from aetherflow_hooks.manage.endpoints import set_endpoint_state
+from aetherflow_hooks.manage.endpoints import (
+    delete_endpoint,
+    list_endpoints,
+    set_endpoint_state,
+)
 from aetherflow_hooks.manage.events import list_events
 from aetherflow_hooks.manage.pages import Page
 from aetherflow_hooks.model import EndpointState
@@ -242,3 +246,24 @@ async def test_what_is_no_place_in_a_list_is_refused(world: World) -> None:
         with pytest.raises(InputRefused, match=reason):
             await list_attempts(world.database, chosen)
     assert (await list_events(world.database)).rows == []
+
+
+async def test_endpoints_are_paged_in_the_order_of_their_making(world: World) -> None:
+    made = [(await world.endpoint(f"/{n}", labels=["a"] if n % 2 else []))["id"] for n in range(9)]
+    await delete_endpoint(world.database, made.pop(4))
+    found: list[str] = []
+    before = None
+    while True:
+        page = await list_endpoints(world.database, before=before, rows_max=3)
+        found += ids(page)
+        before = page.before
+        if before is None:
+            break
+        if len(found) == 3:
+            made.append((await world.endpoint("/new"))["id"])
+            await delete_endpoint(world.database, made[2])  # where the page has ended
+    assert found == made
+    odd = await list_endpoints(world.database, labels=["a"])
+    assert ids(odd) == [it for n, it in enumerate(made) if n in (1, 3, 4, 6)]
+    with pytest.raises(InputRefused, match="no place in a list"):
+        await list_endpoints(world.database, before="x")

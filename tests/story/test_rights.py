@@ -269,7 +269,7 @@ async def test_who_looks_on_sees_all_but_secrets(world: World, as_: As) -> None:
     ):
         await refused(eyes, sql)
     async with Database(settings_for(dsn_of(world, "hooks_eyes")).database) as database:
-        (shown,) = await endpoints.list_endpoints(database)
+        (shown,) = (await endpoints.list_endpoints(database)).rows
         assert shown == {name: value for name, value in added.items() if name != "secret"}
         await status.endpoint_status(database)
         await deliveries.list_deliveries(database)

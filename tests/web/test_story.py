@@ -27,6 +27,9 @@ async def test_an_endpoint_lives_from_the_first_event_to_the_last(api: Api) -> N
         "description": "ours",
         "headers": {"X-Team": "canary"},
         "retry_schedule_seconds": [0.01],
+        "filter": "$.user.f == 1",
+        "labels": ["gold"],
+        "metadata": {"account": 7, "name": "x"},
     }
     answer = await client("POST", "/endpoints", body)
     added = answer.given(201)
@@ -35,7 +38,11 @@ async def test_an_endpoint_lives_from_the_first_event_to_the_last(api: Api) -> N
     shown = await client.get(path)
     assert shown == {name: value for name, value in added.items() if name != "secret"}
     assert (shown["events"], shown["headers"], shown["state"]) == (["user.*"], ["X-Team"], "active")
-    assert (await client.get("/endpoints"))["items"] == [shown]
+    assert (shown["labels"], shown["metadata"]) == (["gold"], {"account": 7, "name": "x"})
+    assert (await client.get("/endpoints", label="gold"))["items"] == [shown]
+    assert (await client.get("/endpoints", label="silver"))["items"] == []
+    wrong = {"filter": "$.user like_regex 'x'"}
+    (await client("PATCH", path, wrong)).problem(422, "filter")
 
     data = '{"user": {"n": 12345678901234567890123, "f": 1.0,  "e": "\\u00e9"}}'
     raw = f'{{"type": "user.joined", "data": {data}, "idempotency_key": "k"}}'.encode()

@@ -17,11 +17,15 @@
 --   $16 certificate_subject text
 --   $17 certificate_expires_at timestamptz
 --   $18 ordering text
+--   $19 filter text
+--   $20 labels text[]
+--   $21 metadata json
 -- returns id
 with added as (
     insert into aetherflow.endpoints (id, shard, tenant, url, description, rate_per_second, burst, max_in_flight,
-                                      timeout_seconds, retry_schedule_seconds, ordering)
-    values ($1, aetherflow.shard_of($1), $2, $3, $4, $5, $6, $7, $8, $9, $18)
+                                      timeout_seconds, retry_schedule_seconds, ordering, filter, labels, metadata)
+    values ($1, aetherflow.shard_of($1), $2, $3, $4, $5, $6, $7, $8, $9, $18,
+            $19::text::jsonpath, $20, $21)
     returning id, tenant
 ), kept as (
     insert into aetherflow.secrets (endpoint_id, secret, public_key) select a.id, $10, $14 from added a

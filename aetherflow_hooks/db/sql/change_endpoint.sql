@@ -13,6 +13,9 @@
 --   $12 lower_names_gone text[]
 --   $13 header_names text[]
 --   $14 header_values text[]
+--   $15 filter text
+--   $16 labels text[]
+--   $17 metadata json
 -- returns id
 --
 -- No row: there is none of this version. A pattern that stays keeps its age, since an endpoint gets
@@ -21,7 +24,8 @@
 with changed as (
     update aetherflow.endpoints e
     set url = $3, description = $4, rate_per_second = $5, burst = $6, max_in_flight = $7, timeout_seconds = $8,
-        retry_schedule_seconds = $9, ordering = $10, version = e.version + 1, updated_at = clock_timestamp(),
+        retry_schedule_seconds = $9, ordering = $10, filter = $15::text::jsonpath, labels = $16, metadata = $17,
+        version = e.version + 1, updated_at = clock_timestamp(),
         failing_since = case when e.url = $3 then e.failing_since end,
         failing_told_at = case when e.url = $3 then e.failing_told_at end
     where e.id = $1 and e.version = $2 and e.state <> 'deleted'

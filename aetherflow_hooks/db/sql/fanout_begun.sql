@@ -2,7 +2,7 @@
 --   $1 shard smallint
 --   $2 endpoints_max bigint
 -- returns shard, endpoint_id
--- walks outbox_pkey, subscriptions_pkey, endpoints_pkey
+-- walks outbox_pkey, subscriptions_pkey, endpoints_pkey, events_pkey
 --
 -- What has begun takes turns by the moment of its last slice. A row per new delivery; none of them
 -- is on lease: there are too many for that, and asking for room would cost as much as the row.
@@ -38,6 +38,26 @@ with due as materialized (
     from picked p
     cross join (select max(c.endpoint_id) as last, count(*) as endpoints from chosen c) reached
     where reached.endpoints >= $2
+), sifted as materialized (
+    -- looked at where there is a filter, and then once
+    select jsonb_object_agg(f.endpoint_id, true) as endpoints
+    from (
+        select array_agg(c.endpoint_id) as endpoint_ids, array_agg(e.filter) as filters
+        from chosen c
+        cross join lateral (
+            select e.filter from aetherflow.endpoints e
+            where e.id between c.endpoint_id and c.endpoint_id and e.filter is not null
+            order by e.id
+            limit 1
+        ) e
+    ) having_one
+    cross join picked p
+    left join lateral (
+        select v.data from aetherflow.events v where v.shard = $1 and v.id = p.event_id limit 1
+    ) v on true
+    cross join lateral aetherflow.let_through(v.data, having_one.filters) as read (bits)
+    cross join lateral unnest(having_one.endpoint_ids) with ordinality as f (endpoint_id, place)
+    where get_bit(read.bits, f.place::integer - 1) = 1
 )
 insert into aetherflow.deliveries (shard, event_shard, endpoint_id, event_id, due_at, expires_at, ordering_key,
                                    leased_until, lease_token, attempt)
@@ -46,11 +66,12 @@ select e.shard, $1, c.endpoint_id, p.event_id, p.due_at, p.expires_at,
 from picked p
 cross join chosen c
 cross join lateral (
-    select e.shard from aetherflow.endpoints e
+    select e.shard, e.filter from aetherflow.endpoints e
     where e.id between c.endpoint_id and c.endpoint_id and e.state in ('active', 'paused') and e.ordering is null
     order by e.id
     limit 1
 ) e
 where c.created_at <= p.emitted_at
+  and (e.filter is null or (select s.endpoints from sifted s) ? c.endpoint_id)
 --again: on conflict do nothing
 returning shard, endpoint_id

@@ -6,19 +6,20 @@
 --   $5 token bigint
 --   $6 with_events boolean
 --   $7 since timestamptz
--- returns events, shard, endpoint_id, event_id, leased_at, type, data, emitted_unix_seconds
+-- returns events, is_begun, shard, endpoint_id, event_id, leased_at, type, data, emitted_unix_seconds
 -- walks outbox_pkey, subscriptions_pkey, endpoints_pkey, events_pkey
 --
 -- One row per new delivery that is on lease at once, one without an endpoint for each event of
 -- those or, with $6, of all, and one without an event per endpoint that has other new work; at
--- least one row, with the number of events taken. On lease are, under the token, as many of an
--- endpoint's as $4 says: a JSON object of "endpoint/version": [room, lease seconds], which holds no
--- endpoint that has older work, and none with an order. Who wants a type is looked up once for all
--- events of that type. Those that more than endpoints_max endpoints want go back into the outbox as
--- begun, for fanout_begun to go on behind the last; those with an order are all reached now, or a
--- later event might come before it. Data is read as by load_events. Nothing is due before $7: see
--- find_events. Two engines at one shard do each event once: the second waits for the first to
--- delete it, and then does not find it. Locking first, to skip what is locked, would cost a log
+-- least one row, with the number of events taken, and whether any is begun. On lease are, under the
+-- token, as many of an endpoint's as $4 says: a JSON object of "endpoint/version": [room, lease
+-- seconds], which holds no endpoint that has older work, and none with an order. Who wants a type is
+-- looked up once for all events of that type; data is looked at only where one of them has a filter,
+-- and once for all of theirs. Those that more than endpoints_max endpoints want go back into the
+-- outbox as begun, for fanout_begun to go on behind the last; those with an order are all reached
+-- now, or a later event might come before it. Data is read as by load_events. Nothing is due before
+-- $7: see find_events. Two engines at one shard do each event once: the second waits for the first
+-- to delete it, and then does not find it. Locking first, to skip what is locked, would cost a log
 -- record each. So no delivery is made twice, and to ask for each whether it is there would cost
 -- half as much again; should one be there, by whatever hand, the statement fails and is run
 -- `again`, which leaves it as it is. Rows are compared whole, and endpoints looked up by `between`,
@@ -41,7 +42,14 @@ with due as materialized (
     group by p.tenant, p.type
 ), reached as materialized (
     select a.*, wanting.shards, wanting.endpoint_ids, wanting.first_event_ids, wanting.rooms, wanting.lease_seconds,
-           wanting.are_ordered, wanting.unordered, wanting.last_unordered
+           wanting.are_ordered, wanting.unordered, wanting.last_unordered,
+           case when wanting.filtered > 0 then array(
+               select case when f.filter is not null then (
+                   select string_agg(get_bit(e.bits, f.place::integer - 1)::text, '')::bit varying
+                   from unnest(read.by_event) as e (bits)
+               ) end
+               from unnest(wanting.filters) with ordinality as f (filter, place)
+           ) end as passes
     from alike a
     cross join lateral (
         select array_agg(w.shard) as shards, array_agg(w.endpoint_id) as endpoint_ids,
@@ -51,18 +59,20 @@ with due as materialized (
                array_agg(coalesce((w.room -> 0)::integer, 0)) as rooms,
                array_agg((w.room -> 1)::double precision) as lease_seconds,
                array_agg(w.is_ordered) as are_ordered, count(*) filter (where not w.is_ordered) as unordered,
-               max(w.endpoint_id) filter (where not w.is_ordered) as last_unordered
+               max(w.endpoint_id) filter (where not w.is_ordered) as last_unordered,
+               count(w.filter) as filtered, array_agg(w.filter) as filters
         from (
             -- an endpoint may choose a type by several patterns
             (select chosen.endpoint_id, chosen.shard, min(chosen.created_at) as created_at, false as is_ordered,
                     case when chosen.state = 'active'
-                         then $4::jsonb -> (chosen.endpoint_id || '/' || chosen.version) end as room
+                         then $4::jsonb -> (chosen.endpoint_id || '/' || chosen.version) end as room,
+                    (array_agg(chosen.filter) filter (where chosen.filter is not null))[1] as filter
             from aetherflow.patterns_of(a.type) as known (pattern)
             cross join lateral (
-                select s.endpoint_id, e.shard, e.state, e.version, s.created_at
+                select s.endpoint_id, e.shard, e.state, e.version, e.filter, s.created_at
                 from aetherflow.subscriptions s
                 cross join lateral (
-                    select e.shard, e.state, e.version from aetherflow.endpoints e
+                    select e.shard, e.state, e.version, e.filter from aetherflow.endpoints e
                     where e.id between s.endpoint_id and s.endpoint_id and e.state in ('active', 'paused')
                       and e.ordering is null
                     order by e.id
@@ -77,9 +87,10 @@ with due as materialized (
             order by chosen.endpoint_id
             limit $3)
             union all
-            select e.id, e.shard, min(s.created_at), true, null
+            select e.id, e.shard, min(s.created_at), true, null,
+                   (array_agg(e.filter) filter (where e.filter is not null))[1]
             from (
-                select e.id, e.shard, e.state from aetherflow.endpoints e
+                select e.id, e.shard, e.state, e.filter from aetherflow.endpoints e
                 where e.ordering is not null and (e.tenant, e.id) > (a.tenant, '') and (e.tenant, e.id) < (a.tenant, '~')
                 order by e.tenant, e.id
                 limit 1000000
@@ -96,6 +107,16 @@ with due as materialized (
             group by e.id, e.shard
         ) w
     ) wanting
+    cross join lateral (
+        select case when wanting.filtered > 0 then array(
+            select aetherflow.let_through(v.data, wanting.filters)
+            from unnest(a.event_ids) as known (id)
+            left join lateral (
+                select v.data from aetherflow.events v where v.shard = $1 and v.id = known.id limit 1
+            ) v on true
+        ) end as by_event
+        offset 0  -- it is read once
+    ) read
 ), unfinished as (
     insert into aetherflow.outbox (shard, due_at, event_id, tenant, type, expires_at, ordering_key, after_endpoint)
     select $1, now(), e.event_id, r.tenant, r.type, e.expires_at, e.ordering_key,
@@ -112,21 +133,28 @@ with due as materialized (
     from (
         select w.shard, w.endpoint_id, w.lease_seconds, e.event_id, e.due_at, e.expires_at,
                case when w.is_ordered then '/' || coalesce(e.ordering_key, '') end as ordering_key,
-               e.place <= w.room and (e.expires_at is null or e.expires_at > now()) as leased
+               (e.place <= w.room
+                or w.passes is not null and bit_count(substring(w.passes for e.place::integer)) <= w.room)
+               and (e.expires_at is null or e.expires_at > now()) as leased
         from reached r
-        cross join lateral unnest(r.shards, r.endpoint_ids, r.first_event_ids, r.rooms, r.lease_seconds, r.are_ordered)
-            as w (shard, endpoint_id, first_event_id, room, lease_seconds, is_ordered)
+        cross join lateral unnest(r.shards, r.endpoint_ids, r.first_event_ids, r.rooms, r.lease_seconds, r.are_ordered,
+                                  r.passes)
+            as w (shard, endpoint_id, first_event_id, room, lease_seconds, is_ordered, passes)
         cross join lateral unnest(r.event_ids, r.due_ats, r.expires_ats, r.ordering_keys) with ordinality
             as e (event_id, due_at, expires_at, ordering_key, place)
         where e.event_id >= w.first_event_id
+          and (w.passes is null or get_bit(w.passes, e.place::integer - 1) = 1)
     ) n
     order by n.shard, n.endpoint_id, n.event_id
     --again: on conflict do nothing
     returning shard, endpoint_id, event_id, lease_token
 )
-select taken.events, new.shard, new.endpoint_id, new.event_id, now() as leased_at, new.type, new.data,
+select taken.events, taken.is_begun, new.shard, new.endpoint_id, new.event_id, now() as leased_at, new.type, new.data,
        new.emitted_unix_seconds
-from (select count(*)::integer as events from picked) taken
+from (
+    select (select count(*)::integer from picked) as events,
+           exists (select from reached r where r.unordered >= $3) as is_begun
+) taken
 left join (
     select m.shard, m.endpoint_id, m.event_id, null::text as type, null::text as data,
            null::bigint as emitted_unix_seconds

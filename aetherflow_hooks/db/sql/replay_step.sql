@@ -19,11 +19,11 @@ with replay as materialized (
     limit 1
     for update skip locked
 ), target as materialized (
-    select e.id, e.shard, e.tenant, e.ordering,
+    select e.id, e.shard, e.tenant, e.ordering, e.filter,
            case when e.id = r.endpoint_at then greatest(r.event_at, r.since_id) else r.since_id end as begins_at
     from replay r
     cross join lateral (
-        select e.id, e.shard, e.tenant, e.ordering from aetherflow.endpoints e
+        select e.id, e.shard, e.tenant, e.ordering, e.filter from aetherflow.endpoints e
         where e.id >= coalesce(r.endpoint_id, r.endpoint_at) and e.id >= r.endpoint_at
           and (r.endpoint_id is null or e.id = r.endpoint_id) and (r.tenant is null or e.tenant = r.tenant)
           and e.state in ('active', 'paused')
@@ -93,6 +93,7 @@ with replay as materialized (
                     and o.due_at between least(e.emitted_at, e.deliver_at) and greatest(e.emitted_at, e.deliver_at)
               )
               and not exists (select from aetherflow.outbox o where o.shard = e.shard and o.begun and o.event_id = e.id)
+              and (t.filter is null or aetherflow.let_through(e.data, array[t.filter]) = '1')
           ))
         order by l.event_id
         limit r.made_max

@@ -25,10 +25,17 @@ async def own(call: Call, endpoint_id: str) -> dict[str, object]:
 
 
 @route("GET", "/endpoints", Scope.READ)
-async def list_(call: Call, query: shapes.OfTenant) -> shapes.EndpointsPage:
+async def list_(call: Call, query: shapes.EndpointsQuery) -> shapes.EndpointsPage:
     """List endpoints, in the order of their making."""
-    rows = await endpoints.list_endpoints(call.database, tenant=call.tenant(query.tenant))
-    return shapes.EndpointsPage(items=[shapes.EndpointShape(**row) for row in rows], before=None)
+    page = await endpoints.list_endpoints(
+        call.database,
+        tenant=call.tenant(query.tenant),
+        labels=() if query.label is None else (query.label,),
+        before=query.before,
+        rows_max=query.limit,
+    )
+    rows = [shapes.EndpointShape(**row) for row in page.rows]
+    return shapes.EndpointsPage(items=rows, before=page.before)
 
 
 @route("POST", "/endpoints", Scope.WRITE, status=HTTPStatus.CREATED)
@@ -56,7 +63,7 @@ async def change(
     await own(call, endpoint_id)
     given = body.model_dump(exclude_unset=True)
     version = given.pop("version", None)
-    for name in ("url", "events", "description", "headers", "burst"):
+    for name in ("url", "events", "description", "headers", "burst", "labels", "metadata"):
         if name in given and given[name] is None:
             del given[name]  # it has no setting to fall back to, so nothing is asked for
     changed = await endpoints.change_endpoint(
