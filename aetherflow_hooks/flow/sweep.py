@@ -16,6 +16,7 @@ from aetherflow_hooks.errors import DatabaseUnavailable, DatabaseUnfit
 from aetherflow_hooks.watch.log import LogEvent, log
 
 ENGINE_FORGOTTEN_SECONDS = 86_400.0
+ANSWER_FORGOTTEN_SECONDS = 86_400.0  # to a request with an idempotency key
 
 
 class Sweep:
@@ -42,6 +43,7 @@ class Sweep:
             await self._drop_old_partitions()
             await self._database.rows("purge_secrets")
             await self._database.rows("purge_engines", ENGINE_FORGOTTEN_SECONDS)
+            await self._database.rows("purge_repeats", ANSWER_FORGOTTEN_SECONDS)
         log.debug(LogEvent.SWEEP_DONE, rows=removed)
         return self._settings.sweep.every_seconds
 

@@ -12,6 +12,7 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from aetherflow_hooks.manage.tokens import Scope
 from aetherflow_hooks.web.problems import CONTENT_TYPE, ProblemShape
+from aetherflow_hooks.web.repeats import HEADER, KEY
 from aetherflow_hooks.web.routes import EVENT_STREAM, IDS, JSON, PREFIX, Route
 
 REF = "#/components/schemas/{model}"
@@ -30,6 +31,15 @@ _OF_A_BODY = (
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
 )
+
+_KEY = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "pattern": KEY},
+    "description": "A request with a key that this token has used within a day takes no effect, "
+    "and is answered as the first one was.",
+}
 
 Schemas = Mapping[tuple[Any, JsonSchemaMode], dict[str, Any]]
 
@@ -91,7 +101,11 @@ def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
         "tags": [route.tag],
         "summary": inspect.getdoc(route.handler),
         "description": f"Needs a token with scope `{route.scope}`.",
-        "parameters": [*_path_parameters(route), *_query_parameters(route)],
+        "parameters": [
+            *_path_parameters(route),
+            *_query_parameters(route),
+            *([_KEY] if route.repeats else ()),
+        ],
         "responses": dict(_responses(route, schemas)),
     }
     if route.body is not None:
@@ -150,6 +164,8 @@ def _responses(route: Route, schemas: Schemas) -> Iterator[tuple[str, dict[str, 
     statuses = [*_ALWAYS]
     if route.body is not None:
         statuses += _OF_A_BODY
+    if route.repeats:
+        statuses.append(HTTPStatus.CONFLICT)
     if route.parameters or route.query is not None or route.body is not None:
         statuses.append(HTTPStatus.NOT_FOUND)
     problem = schemas[ProblemShape, "serialization"]

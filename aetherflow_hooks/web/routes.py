@@ -20,6 +20,7 @@ from aetherflow_hooks.manage.trial import TryOut
 from aetherflow_hooks.web.guard import harden
 from aetherflow_hooks.web.live import Live
 from aetherflow_hooks.web.problems import Problem, mistaken
+from aetherflow_hooks.web.repeats import HEADER, once
 
 PREFIX = "/api/v1"
 JSON = "application/json"
@@ -100,6 +101,7 @@ class Route:
     body: type[Shape] | None
     gives: type[BaseModel] | None
     is_stream: bool = False  # server-sent events, each of which it gives
+    repeats: bool = False  # an idempotency key lets it take effect once
 
     @property
     def name(self) -> str:
@@ -130,15 +132,26 @@ class Route:
             raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "there is nothing to ask for by a query")
         if self.body is not None:
             given["body"] = _body(self.body, request, call.raw)
-        made = self.handler(call, **given)
-        if isinstance(made, AsyncGenerator):
-            return await _streamed(request, made)
-        answer = await made
-        if answer is None:
-            return web.Response(status=self.status)
-        return web.Response(
-            status=self.status, body=answer.model_dump_json(by_alias=True), content_type=JSON
-        )
+        if self.is_stream:
+            return await _streamed(request, self.handler(call, **given))  # type: ignore[arg-type]
+        key = request.headers.get(HEADER) if self.repeats else None
+        if key is None:
+            text = await self._told(call, given)
+        else:
+            text = await once(
+                call.database,
+                call.settings.keyring(),
+                token_id=call.access.token_id,
+                key=key,
+                request=f"{self.method} {request.path}\n".encode() + call.raw,
+                make=lambda bound: self._told(call.on(bound), given),
+            )
+        return web.Response(status=self.status, body=text, content_type=JSON if text else None)
+
+    async def _told(self, call: Call, given: dict[str, Any]) -> str:
+        """Carry out the request; give the answer as it is sent."""
+        answer: BaseModel | None = await self.handler(call, **given)  # type: ignore[misc]
+        return "" if answer is None else answer.model_dump_json(by_alias=True)
 
 
 def route(
@@ -148,11 +161,12 @@ def route(
     *,
     status: HTTPStatus = HTTPStatus.OK,
     streams: type[BaseModel] | None = None,
+    repeats: bool = False,
 ) -> Callable[[Handler], Route]:
     """Make a route of a function: `call`, the path's parts, and `query` and `body` as shapes.
 
     One that `streams` gives pairs of an event's name and such a shape, and None to show that it is
-    there still.
+    there still. One that `repeats` takes an idempotency key.
     """
 
     def make(handler: Handler) -> Route:
@@ -169,6 +183,7 @@ def route(
             body=hints.get("body"),
             gives=None if gives is type(None) else gives,
             is_stream=streams is not None,
+            repeats=repeats,
         )
 
     return make

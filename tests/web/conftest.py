@@ -113,6 +113,6 @@ async def api(world: World) -> AsyncIterator[Api]:
     port = free_port()
     async with (
         aiohttp.ClientSession() as session,
-        world.engine(web={"port": port}) as engine,
+        world.engine(web={"port": port}, sweep={"every_seconds": 0.2}) as engine,
     ):
         yield Api(world, session, port, engine)

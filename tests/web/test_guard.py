@@ -274,7 +274,7 @@ UNUSABLE: list[tuple[str, str, bytes | None, int, str]] = [
     ("POST", "/event-batches", b'{"events": []}', 422, "body.events"),
     ("POST", "/tokens", b'{"name": "", "scope": "read"}', 422, "body.name"),
     ("POST", "/tokens", b'{"name": "x", "scope": "all"}', 422, "body.scope"),
-    ("GET", "/endpoints?limit=1", None, 422, "query.limit"),
+    ("GET", "/endpoints?limit=0", None, 422, "query.limit"),
     ("GET", "/events?limit=0", None, 422, "query.limit"),
     ("GET", "/events?limit=1&limit=2", None, 422, "twice"),
     ("GET", "/events?before=x", None, 404, "event x"),

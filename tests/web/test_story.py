@@ -184,3 +184,35 @@ async def test_the_catalogue_is_shown_and_an_application_adds_to_it(api: Api) ->
     (await admin("PATCH", "/event-types/user.joined", {"description": "x"})).problem(422, "no more")
     (await admin("DELETE", path)).given(204)
     (await admin("GET", path)).problem(404, "order.paid")
+
+
+async def test_a_request_with_a_key_takes_effect_once_and_is_answered_alike(
+    api: Api,
+) -> None:
+    client, other = await api.client(Scope.WRITE), await api.client(Scope.WRITE)
+    body = {"url": "http://127.0.0.1:1/a"}
+    key = {"Idempotency-Key": "k1"}
+    answers = await asyncio.gather(
+        *(client("POST", "/endpoints", body, headers=key) for _ in range(8))
+    )
+    first = answers[0].given(201)
+    assert {answer.body for answer in answers} == {answers[0].body}
+    assert first["secret"].startswith("whsec_")
+    assert len((await client.get("/endpoints"))["items"]) == 1
+    wrong = {"url": "http://127.0.0.1:1/b"}
+    (await client("POST", "/endpoints", wrong, headers=key)).problem(422, "for another request")
+    theirs = (await other("POST", "/endpoints", body, headers=key)).given(201)
+    assert theirs["id"] != first["id"]
+    (
+        await client("POST", "/endpoints", {"url": "ftp://x"}, headers={"Idempotency-Key": "k2"})
+    ).problem(422)
+    (await client("POST", "/endpoints", wrong, headers={"Idempotency-Key": "k2"})).given(201)
+    (await client("POST", "/endpoints", wrong, headers={"Idempotency-Key": "a b"})).problem(422)
+    replay = {"only_failed": True}
+    twice = [
+        await client("POST", "/replays", replay, headers={"Idempotency-Key": "r"}) for _ in "12"
+    ]
+    assert twice[0].given(201) == twice[1].given(201)
+    await api.world.connection.execute("update aetherflow.repeats set made_at = '-infinity'")
+    await api.world.until("select count(*) = 0 from aetherflow.repeats")
+    assert (await client("POST", "/endpoints", body, headers=key)).given(201)["id"] != first["id"]

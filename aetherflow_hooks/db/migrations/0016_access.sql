@@ -47,7 +47,26 @@ comment on index aetherflow.audit_pkey is 'Changes in their order.';
 create index audit_subject on aetherflow.audit (subject, id);
 comment on index aetherflow.audit_subject is 'The changes of one thing.';
 
+create table aetherflow.repeats (
+    token_id     text collate "C" not null,
+    key          text collate "C" not null,
+    fingerprint  bytea not null,
+    answer       text,
+    made_at      timestamptz not null default now(),
+    primary key (token_id, key)
+);
+comment on table aetherflow.repeats is 'What was answered to requests with an idempotency key, for a day: who asks again is answered alike.';
+comment on column aetherflow.repeats.token_id is 'Whose request.';
+comment on column aetherflow.repeats.key is 'The key that they chose.';
+comment on column aetherflow.repeats.fingerprint is 'SHA-256 of the request: another one with the same key is a mistake.';
+comment on column aetherflow.repeats.answer is 'The answer, sealed where there is a key for it. Nobody but the engine reads it.';
+comment on column aetherflow.repeats.made_at is 'When.';
+comment on index aetherflow.repeats_pkey is 'One answer for each key of a token.';
+create index repeats_made on aetherflow.repeats (made_at);
+comment on index aetherflow.repeats_made is 'Retention: answers by age.';
+
 insert into aetherflow.rights (role, object, privileges) values
+    ('engine', 'repeats', 'select, insert, update, delete'),
     ('engine', 'tokens', 'select, insert, update'),
     ('engine', 'audit', 'select, insert'),
     ('read', 'tokens', 'select (id, name, scope, tenant, created_at, expires_at, revoked_at, last_used_at)'),

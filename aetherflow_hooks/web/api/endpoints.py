@@ -38,7 +38,7 @@ async def list_(call: Call, query: shapes.EndpointsQuery) -> shapes.EndpointsPag
     return shapes.EndpointsPage(items=rows, before=page.before)
 
 
-@route("POST", "/endpoints", Scope.WRITE, status=HTTPStatus.CREATED)
+@route("POST", "/endpoints", Scope.WRITE, status=HTTPStatus.CREATED, repeats=True)
 async def add(call: Call, body: shapes.NewEndpointShape) -> shapes.AddedEndpointShape:
     """Add an endpoint; its secret is told this once."""
     given = body.model_dump(exclude_unset=True)

@@ -17,7 +17,7 @@ async def list_(call: Call, query: shapes.EventTypesQuery) -> shapes.EventTypesP
     return shapes.EventTypesPage(items=[shapes.EventTypeRow(**row) for row in rows])
 
 
-@route("POST", "/event-types", Scope.ADMIN, status=HTTPStatus.CREATED)
+@route("POST", "/event-types", Scope.ADMIN, status=HTTPStatus.CREATED, repeats=True)
 async def add(call: Call, body: shapes.NewEventTypeShape) -> shapes.EventTypeShape:
     """Register a type of the application's own."""
     made = await event_types.add_event_type(

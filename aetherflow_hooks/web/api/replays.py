@@ -36,7 +36,7 @@ async def list_(call: Call, query: shapes.Listed) -> shapes.ReplaysPage:
     return shapes.ReplaysPage(items=rows, before=page.before)
 
 
-@route("POST", "/replays", Scope.WRITE, status=HTTPStatus.CREATED)
+@route("POST", "/replays", Scope.WRITE, status=HTTPStatus.CREATED, repeats=True)
 async def start(call: Call, body: shapes.NewReplayShape) -> shapes.ReplayShape:
     """Send many again: what failed, or all that an endpoint wants of some time."""
     return shapes.ReplayShape(**await replays.start_replay(call.database, _new(call, body)))
