@@ -33,6 +33,7 @@ from aetherflow_hooks.flow.record import Record
 from aetherflow_hooks.flow.replay import Replay
 from aetherflow_hooks.flow.search import Search
 from aetherflow_hooks.flow.sweep import Sweep
+from aetherflow_hooks.flow.tally import Tally
 from aetherflow_hooks.http import BROKEN_OFF
 from aetherflow_hooks.manage.keys import check_keys
 from aetherflow_hooks.manage.replays import HINT as NEW_REPLAY
@@ -98,6 +99,7 @@ class Engine:
             on_taken=self._taken,
             on_lost=self._lost,
             is_quiet=self._is_quiet,
+            in_flight=lambda: self._pace.in_flight,
         )
         self._post = Post(settings.post, settings.egress_rules(), settings.proxy())
         self._pace = Pace(
@@ -147,9 +149,11 @@ class Engine:
         )
         self._backlog = Backlog(self._database, settings.emit)
         self._health = Health(self._database, settings.health, on_disabled=self._pace.recall)
+        self._tally = Tally(self._database)
         self._record = Record(
             self._database,
             settings.record,
+            on_recorded=self._tally.saw,
             on_retry=self._retry,
             on_gone=self._pace.open,
             on_next=partial(self._retry, seconds=0.0),
@@ -213,6 +217,7 @@ class Engine:
             *[("lease", self._lease.turn, self._lease.wake)] * LEASE_LOOPS,
             ("return", self._return_turn, self._returning),
             *[("record", self._record.turn, self._record.wake)] * RECORD_LOOPS,
+            ("tally", self._tally.turn, self._tally.wake),
             ("replay", self._replay.turn, self._replay.wake),
             ("backlog", self._backlog.turn, self._backlog.wake),
             ("health", self._health.turn, self._health.wake),
@@ -259,6 +264,8 @@ class Engine:
                     "fanout", "wide"
                 )  # what it has leased is known only at its end
                 await self._write_rest()
+                await self._cancelled("tally")
+                await self._tally.write_all()
                 await self._cancelled("shards")
                 await self._shards.sign_off()
         except (DatabaseUnavailable, TimeoutError) as error:

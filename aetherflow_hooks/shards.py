@@ -31,11 +31,13 @@ class Shards:
         on_taken: Callable[[Collection[int]], None],
         on_lost: Callable[[Collection[int]], None],
         is_quiet: Callable[[int], bool],
+        in_flight: Callable[[], int],
     ) -> None:
         """Call `on_taken` with shards that are new, `on_lost` with those that are no longer ours.
 
         A shard that is left to another engine is lost at once, and handed over as soon as
-        `is_quiet` says that nothing of it is under way here.
+        `is_quiet` says that nothing of it is under way here. `in_flight` gives the number of POSTs
+        under way, which is told to whoever looks on.
         """
         self._database = database
         self._settings = settings
@@ -44,6 +46,7 @@ class Shards:
         self._on_taken = on_taken
         self._on_lost = on_lost
         self._is_quiet = is_quiet
+        self._in_flight = in_flight
         self._until: dict[int, float] = {}  # by shard, monotonic seconds
         self._leaving: set[int] = set()  # still ours for the database, no longer for us
         self._count = 0
@@ -64,7 +67,11 @@ class Shards:
         if not self._count:
             self._count = await self._database.value("shards_count")
         engines = await self._database.value(
-            "engine_seen", self._engine_id, self._host, settings.shard_lease_seconds
+            "engine_seen",
+            self._engine_id,
+            self._host,
+            settings.shard_lease_seconds,
+            self._in_flight(),
         )
         before = set(self.held())
         renewed = await self._ask("shards_renew", settings.shard_lease_seconds)

@@ -20,7 +20,7 @@ from aetherflow_hooks.cli.restore import restore
 from aetherflow_hooks.cli.roles import roles
 from aetherflow_hooks.cli.run import migrate, run
 from aetherflow_hooks.cli.session import plain
-from aetherflow_hooks.cli.status import status
+from aetherflow_hooks.cli.status import numbers, status
 from aetherflow_hooks.cli.systemd import systemd_unit
 from aetherflow_hooks.cli.token import token
 from aetherflow_hooks.cli.trial import try_
@@ -34,8 +34,8 @@ def commands() -> None:
 
 
 COMMANDS = (
-    *(demo, run, migrate, endpoint, emit, event, event_type, delivery, attempt, replay, status),
-    *(token, audit, restore, keys, roles, config, bench, systemd_unit),
+    *(demo, run, migrate, endpoint, emit, event, event_type, delivery, attempt, replay),
+    *(status, numbers, token, audit, restore, keys, roles, config, bench, systemd_unit),
 )
 for command in COMMANDS:
     commands.add_command(command)

@@ -9,7 +9,7 @@ Holds    every write shows the token of its lease, so a late result changes noth
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import orjson
 
@@ -44,6 +44,7 @@ class Record:
         database: Database,
         settings: RecordSettings,
         *,
+        on_recorded: Callable[[Sequence[Attempt], Collection[tuple[str, str, int]]], None],
         on_retry: Callable[[Delivery, float], None],
         on_gone: Callable[[str], None],
         on_next: Callable[[Delivery], None],
@@ -51,11 +52,14 @@ class Record:
     ) -> None:
         """Tell what was written: to `on_retry` the seconds until each retry, to `on_gone` each 410.
 
+        `on_recorded` gets each batch once, when all of it is written, with the endpoint, event and
+        number of those attempts whose lease was lost.
         `on_next` gets each delivery of an endpoint with an order that lets the next one go.
         `on_room` is called when there is room for more results.
         """
         self._database = database
         self._settings = settings
+        self._on_recorded = on_recorded
         self._on_retry = on_retry
         self._on_gone = on_gone
         self._on_next = on_next
@@ -63,6 +67,7 @@ class Record:
         self._waiting: dict[int, list[Attempt]] = {}  # by shard, the one to be written next first
         self._busy: set[int] = set()
         self._hurried: set[int] = set()  # shards with a result that others wait behind
+        self._late: set[tuple[str, str, int]] = set()  # of batches that are not all written
         self._count = 0
         self._crowded_from = settings.waiting_max // 2
         self._next_at = 0.0  # when the next batch may be written, full or not
@@ -146,7 +151,7 @@ class Record:
             late = await self._database.rows(
                 "record_delivered", shard, *_delivered_columns(delivered)
             )
-            _warn_of_late([row["endpoint_id"] for row in late])
+            self._note_late(late)
         if len(delivered) < len(batch):
             # If this fails, all of the batch is written again: the first part changes nothing.
             others = [attempt for attempt in batch if not isinstance(attempt.verdict, Delivered)]
@@ -159,6 +164,9 @@ class Record:
         for attempt in batch:
             if attempt.is_ordered and isinstance(attempt.verdict, Delivered | GiveUp):
                 self._on_next(attempt.delivery)
+        late_ones = self._late.intersection(map(_named, batch)) if self._late else ()
+        self._late.difference_update(late_ones)
+        self._on_recorded(batch, late_ones)
 
     async def _write_others(self, shard: int, batch: list[Attempt]) -> None:
         """Write what was not delivered; where a value of one row is refused, all others are."""
@@ -174,10 +182,16 @@ class Record:
                 LogEvent.STAGE_FAILED, stage="record", delivery=batch[0].delivery.id, exc_info=error
             )
             told = await self._run(shard, self._columns(batch, bare=True))
-        _warn_of_late([endpoint_id for kind, endpoint_id in told if kind == "late"])
-        for kind, endpoint_id in told:
-            if kind == "disabled":
-                log.warning(LogEvent.ENDPOINT_DISABLED, endpoint=endpoint_id)
+        self._note_late([row for row in told if row["kind"] == "late"])
+        for row in told:
+            if row["kind"] == "disabled":
+                log.warning(LogEvent.ENDPOINT_DISABLED, endpoint=row["endpoint_id"])
+
+    def _note_late(self, rows: Sequence[Row]) -> None:
+        """Keep which they are; write one line per endpoint: there may be thousands of results."""
+        self._late.update((row["endpoint_id"], row["event_id"], row["attempt"]) for row in rows)
+        for endpoint_id, results in Counter(row["endpoint_id"] for row in rows).items():
+            log.warning(LogEvent.RECORD_LATE, endpoint=endpoint_id, results=results)
 
     async def _run(self, shard: int, columns: tuple[list[object], ...]) -> Sequence[Row]:
         return await self._database.rows(
@@ -234,10 +248,9 @@ class Record:
         return orjson.dumps(data).decode()
 
 
-def _warn_of_late(endpoint_ids: Sequence[str]) -> None:
-    """Write one line per endpoint: after a long pause there may be thousands of results."""
-    for endpoint_id, results in Counter(endpoint_ids).items():
-        log.warning(LogEvent.RECORD_LATE, endpoint=endpoint_id, results=results)
+def _named(attempt: Attempt) -> tuple[str, str, int]:
+    """Name an attempt: its endpoint, its event, its number."""
+    return attempt.delivery.endpoint_id, attempt.delivery.event_id, attempt.delivery.attempt
 
 
 def _delivered_columns(batch: list[Attempt]) -> tuple[list[object], ...]:

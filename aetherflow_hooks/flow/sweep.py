@@ -13,6 +13,7 @@ from typing import Any
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import DatabaseUnavailable, DatabaseUnfit
+from aetherflow_hooks.rules.tallies import MINUTES_KEPT_HOURS
 from aetherflow_hooks.watch.log import LogEvent, log
 
 ENGINE_FORGOTTEN_SECONDS = 86_400.0
@@ -61,6 +62,9 @@ class Sweep:
         removed = await self._repeat("purge_deleted", shard, sweep.batch_max)
         removed += await self._repeat("purge_dead", shard, sweep.events_days, sweep.batch_max)
         removed += await self._repeat("purge_keys", shard, sweep.events_days, sweep.batch_max)
+        removed += await self._repeat("purge_tallies", shard, sweep.attempts_days, sweep.batch_max)
+        # An hour more than can be asked for, so that nobody asks for what is just being merged.
+        await self._repeat("merge_tallies", shard, MINUTES_KEPT_HOURS + 1, sweep.batch_max)
         return removed
 
     async def _repeat(self, statement: str, *values: object) -> int:

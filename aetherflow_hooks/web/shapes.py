@@ -592,6 +592,107 @@ class ReplaysPage(Answer):
     before: GoOn
 
 
+# Numbers.
+
+
+class NumbersQuery(OfTenant):
+    """Which numbers."""
+
+    endpoint_id: EndpointId | None = None
+    since: Moment | None = Field(None, description="From then on; else the last 60, or 48.")
+    until: Moment | None = Field(None, description="Up to then; else up to now.")
+    by: Literal["minute", "hour"] = Field("minute", description="Minutes are kept for two days.")
+
+
+class CountsShape(Answer):
+    """What was counted; percentiles are right to a tenth."""
+
+    attempts: int
+    delivered: int
+    success_rate: float | None = Field(description="0 to 1; null: there was no attempt.")
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    answered_429: int
+    answered_4xx: int
+    answered_5xx: int
+    answered_other: int
+    timed_out: int
+    not_reached: int
+    blocked: int
+    late: int = Field(description="Results that came too late: they are not among the attempts.")
+
+
+class PointShape(CountsShape):
+    """What was counted of a minute or an hour."""
+
+    starts_at: AwareDatetime
+
+
+class NumbersShape(Answer):
+    """A point for each minute or hour, the earliest first."""
+
+    points: list[PointShape]
+
+
+class StatusQuery(OfTenant):
+    """Which endpoints."""
+
+    after: EndpointId | None = Field(None, description="Those behind this one.")
+    limit: Limit = 100
+
+
+class StatusRow(Answer):
+    """How an endpoint is doing: what waits now, and how the last hour went."""
+
+    id: str
+    tenant: str
+    url: str
+    state: EndpointState
+    waiting: int
+    in_flight: int
+    is_exact: bool = Field(description="False: there are at least so many.")
+    oldest_seconds: float | None = Field(description="For so long the first has been due.")
+    attempts: int
+    success_rate: float | None
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+
+
+class StatusPage(Answer):
+    """Some endpoints, in the order of their making."""
+
+    items: list[StatusRow]
+    after: str | None = Field(description="Where to go on; null: there is nothing more.")
+
+
+class NeedyShape(Answer):
+    """An endpoint that somebody should look at."""
+
+    id: str
+    tenant: str
+    url: str
+    state: EndpointState
+    why: str = Field(description="failing, behind or disabled")
+    since: AwareDatetime | None
+    reason: str | None
+    oldest_seconds: float | None
+
+
+class OverviewShape(Answer):
+    """How all endpoints are doing together."""
+
+    waiting: int
+    in_flight: int
+    is_exact: bool
+    oldest_seconds: float | None
+    endpoints: dict[str, int] = Field(description="Their number by state.")
+    last_minute: PointShape
+    last_hour: CountsShape
+    needy: list[NeedyShape]
+
+
 # Tokens and changes.
 
 

@@ -69,6 +69,11 @@ WALKS = {
         "subscriptions_pkey": "tenant pattern endpoint_id",
         "outbox_pkey": "shard begun",
     },
+    "write_tallies": {},
+    "read_tallies": {"tallies_pkey": "shard subject starts_at"},
+    "sum_tallies": {"tallies_pkey": "shard subject starts_at"},
+    "merge_tallies": {"tallies_age": "shard span starts_at"},
+    "purge_tallies": {"tallies_age": "shard span starts_at"},
     "return_deliveries": {"deliveries_pkey": "shard endpoint_id event_id"},
     "return_doubtful": {"deliveries_due": "shard endpoint_id due_at"},
     "expire_deliveries": {
@@ -237,6 +242,12 @@ select shard, id, '', 'type.' || n % 1000, '{}', moment from emitted where n % 4
 
 insert into aetherflow.outbox (shard, due_at, event_id, tenant, type)
 select shard, moment + n % 2 * interval '1 hour', id, '', 'type.' || n % 1000 from emitted;
+
+insert into aetherflow.tallies
+select shard, span, date_trunc('hour', now()) - ago * interval '1 minute', 0, id,
+       1, 1, 0, 0, 0, 0, 0, 0, 0, 0, '{9}', '{1}'
+from aetherflow.endpoints,
+     (values (60, 1), (60, 2), (60, 4000), (3600, 4020), (3600, 60000)) m (span, ago);
 
 insert into aetherflow.attempts (shard, attempt, status, endpoint_id, event_id, started_at,
                                  duration_ms, outcome, verdict)

@@ -134,6 +134,7 @@ def test_every_command_explains_itself(path: tuple[str, ...]) -> None:
 def test_the_commands_of_the_contract_are_there() -> None:
     assert {
         *("demo", "run", "migrate", "endpoint", "emit", "event", "delivery", "status", "config"),
+        "numbers",
     } <= set(commands.commands)
     endpoint = commands.commands["endpoint"]
     assert isinstance(endpoint, click.Group)
@@ -692,6 +693,15 @@ ROWS = {
 }
 
 
+COUNTED = """
+    insert into aetherflow.tallies (shard, span, starts_at, part, subject, attempts, delivered,
+        answered_429, answered_4xx, answered_5xx, answered_other, timed_out, not_reached, blocked,
+        late, buckets, counts)
+    values (case when $1 like 'ep%' then aetherflow.shard_of($1) else 0 end, 60,
+        date_trunc('minute', now()), 1, $1, 4, 3, 0, 0, 1, 0, 0, 0, 0, 0,
+        array[14], array[4])"""  # 39 to 46 ms
+
+
 def test_events_and_their_deliveries_are_listed_and_shown(hooks: Hooks, dsn: str) -> None:
     own = hooks("endpoint", "add", URL, "--json").json["id"]
     first = hooks("emit", "user.joined", '{"n": 1}', "--tenant", "acme").out.strip()
@@ -736,8 +746,9 @@ def test_a_filter_that_is_no_id_is_refused(hooks: Hooks) -> None:
 
 def test_status_has_a_row_per_endpoint(hooks: Hooks, dsn: str) -> None:
     busy, idle = (hooks("endpoint", "add", URL, "--json").json["id"] for _ in range(2))
-    for n, state in enumerate(["pending", "pending", "leased", "delivered"]):
+    for n, state in enumerate(["pending", "pending", "leased"]):
         sql(dsn, ROWS[state], busy, f"evt_{n:024}")
+    sql(dsn, COUNTED, busy)
     first, second = hooks("status", "--json").json
     assert 300 <= first.pop("oldest_seconds") < 330
     assert first == {
@@ -747,15 +758,36 @@ def test_status_has_a_row_per_endpoint(hooks: Hooks, dsn: str) -> None:
         "state": "active",
         "waiting": 2,
         "in_flight": 1,
-        "attempts": 1,
-        "success_rate": 1.0,
-        "p50_ms": 40.0,
-        "p95_ms": 40.0,
+        "is_exact": True,
+        "attempts": 4,
+        "success_rate": 0.75,
+        **dict.fromkeys(("p50_ms", "p95_ms", "p99_ms"), pytest.approx(40, rel=0.1)),
     }
     assert (second["id"], second["waiting"], second["success_rate"]) == (idle, 0, None)
     table = hooks("status").out.splitlines()
     assert len(table) == 4
     assert table[3].split() == [idle, "active", "0", "0", "-", "0", "-", "-", "-", URL]
+    said = hooks("status", "--limit", "1")
+    assert said.err == f"There may be more: --after {busy}\n"
+    assert hooks("status", "--after", busy, "--json").json == [second | {"oldest_seconds": None}]
+    assert [row["id"] for row in hooks("status", "--endpoint", idle, "--json").json] == [idle]
+
+
+def test_numbers_have_a_line_for_each_minute_or_hour(hooks: Hooks, dsn: str) -> None:
+    busy = hooks("endpoint", "add", URL, "--tenant", "acme", "--json").json["id"]
+    for subject in (busy, "tenant:acme", "all"):
+        sql(dsn, COUNTED, subject)
+    for some in ([], ["--endpoint", busy], ["--tenant", "acme"]):
+        points = hooks("numbers", *some, "--json").json
+        assert len(points) == 60
+        assert [it["attempts"] for it in points if it["attempts"]] == [4]
+    assert not any(it["attempts"] for it in hooks("numbers", "--tenant", "x", "--json").json)
+    hours = hooks("numbers", "--by", "hour", "--since", "2026-01-31", "--until", "2026-02-02")
+    lines = hours.out.splitlines()
+    assert lines[0].split()[:4] == ["starts_at", "attempts", "delivered", "success_rate"]
+    assert len(lines) == 2 + 48
+    assert lines[2].split() == ["2026-01-31", "00:00:00+00:00", "0", "0", *"----", "0", "0"]
+    assert "ask for what is older by the hour" in failed(hooks("numbers", "--since", "2026-01-31"))
 
 
 # Text of others on the terminal.

@@ -44,7 +44,7 @@ HOT = (
 )
 HEAD = re.compile(
     r"-- (?P<name>[a-z_]+): [^\n]+\.\n"
-    r"(?P<takes>(?:--   \$\d+ [a-z_]+ [a-z ]+(?:\[\])?\n)*)"
+    r"(?P<takes>(?:--   \$\d+ [a-z][a-z0-9_]* [a-z ]+(?:\[\])?\n)*)"
     r"-- returns (?P<returns>[a-z0-9_]+(?:, [a-z0-9_]+)*)\n"
     r"(?:-- walks (?P<walks>[a-z_]+(?:, [a-z_]+)*)\n)?"
     r"(?:--\n(?:-- [^\n]+\n)+)?"

@@ -33,9 +33,11 @@ class Recorder:
     def __init__(self, world: World, **settings: int) -> None:
         self.retries: list[tuple[str, float]] = []
         self.gone: list[str] = []
+        self.recorded: list[tuple[list[Attempt], set[tuple[str, str, int]]]] = []
         self.record = Record(
             world.database,
             RecordSettings.model_validate(settings),
+            on_recorded=lambda batch, late: self.recorded.append((list(batch), set(late))),
             on_retry=lambda delivery, seconds: self.retries.append((delivery.event_id, seconds)),
             on_next=lambda _: None,
             on_gone=self.gone.append,
@@ -237,3 +239,33 @@ async def test_results_are_gathered_while_more_come_and_written_when_none_does(
     record._put_at -= QUIET_SECONDS
     assert await record.turn() == 0
     assert record.waiting == 0
+
+
+async def test_each_attempt_is_told_once_when_it_is_on_record_and_whether_it_was_late(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often a part of its batch has to be written again."""
+    done, late, again, late_again = await leased(world, 4)
+    recorder = Recorder(world)
+    lost = "update aetherflow.deliveries set lease_token = 1 where event_id = any ($1)"
+    await world.connection.execute(lost, [late.event_id, late_again.event_id])
+    rows = world.database.rows
+    failures = iter(["", "record_attempts"])  # when the successes are written already
+
+    async def once_away(statement: str, *values: object) -> object:
+        if statement == next(failures, None):
+            raise DatabaseUnavailable("away")
+        return await rows(statement, *values)
+
+    monkeypatch.setattr(world.database, "rows", once_away)
+    batch = [
+        *(attempt(it, Delivered()) for it in (done, late)),
+        *(attempt(it, RetryIn(60), NotReached("refused")) for it in (again, late_again)),
+    ]
+    with pytest.raises(DatabaseUnavailable):
+        await recorder.write(*batch)
+    assert recorder.recorded == []
+    await recorder.write()
+    told = {(it.endpoint_id, it.event_id, it.attempt) for it in (late, late_again)}
+    assert recorder.recorded == [(batch, told)]
+    assert await world.value("select count(*) from aetherflow.attempts where verdict = 'late'") == 2

@@ -22,6 +22,7 @@ class Holder:
             on_taken=lambda shards: self.taken.append(set(shards)),
             on_lost=lambda shards: self.lost.append(set(shards)),
             is_quiet=lambda _: self.quiet,
+            in_flight=lambda: 7,
         )
 
     async def turn(self) -> set[int]:

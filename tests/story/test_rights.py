@@ -18,6 +18,7 @@ from aetherflow_hooks.manage import (
     deliveries,
     endpoints,
     event_types,
+    numbers,
     replays,
     rights,
     secrets,
@@ -188,6 +189,8 @@ async def test_an_engine_needs_its_role_and_nothing_else(world: World, as_: As) 
         for state in (EndpointState.PAUSED, EndpointState.ACTIVE):
             await endpoints.set_endpoint_state(database, added["id"], state)
         await status.endpoint_status(database)
+        await status.overview(database)
+        await numbers.endpoint_numbers(database)
         await deliveries.list_deliveries(database)
         await event_types.add_event_type(database, "c.d", schema='{"required": ["n"]}')
         await event_types.change_event_type(database, "c.d", {"deprecated": True})
@@ -272,6 +275,8 @@ async def test_who_looks_on_sees_all_but_secrets(world: World, as_: As) -> None:
         (shown,) = (await endpoints.list_endpoints(database)).rows
         assert shown == {name: value for name, value in added.items() if name != "secret"}
         await status.endpoint_status(database)
+        await status.overview(database)
+        await numbers.endpoint_numbers(database)
         await deliveries.list_deliveries(database)
         assert (await event_types.show_event_type(database, "user.joined"))["schema"]
         with pytest.raises(DatabaseUnfit):

@@ -220,7 +220,8 @@ async def test_a_tenants_token_finds_nothing_of_another(api: Api) -> None:
         elif route.query is not None and "tenant" in route.query.model_fields:
             for query in ({}, {"tenant": "ours"}):
                 answer = await client("GET", path_of(route), params=query)
-                assert answer.given()["items"] or route.name == "deliveries_list"
+                told = answer.given()
+                assert told.get("items", told) or route.name == "deliveries_list"
                 for text in (*theirs.values(), "theirs"):
                     assert text == theirs["token_id"] or text.encode() not in answer.body
             (await client("GET", path_of(route), params={"tenant": "theirs"})).problem(404)

@@ -216,3 +216,41 @@ async def test_a_request_with_a_key_takes_effect_once_and_is_answered_alike(
     await api.world.connection.execute("update aetherflow.repeats set made_at = '-infinity'")
     await api.world.until("select count(*) = 0 from aetherflow.repeats")
     assert (await client("POST", "/endpoints", body, headers=key)).given(201)["id"] != first["id"]
+
+
+async def test_numbers_tell_how_it_went(api: Api) -> None:
+    client = await api.client(Scope.READ)
+    world = api.world
+    good = await world.endpoint("/a", tenant="acme")
+    await world.endpoint("/b", "500,500,200", tenant="acme", retry_schedule_seconds=[0, 0])
+    for _ in range(3):
+        await world.emit(tenant="acme")
+    await world.settled()
+    await world.until(
+        "select sum(attempts) >= 6 from aetherflow.tallies where subject = 'all' and span = 60"
+    )
+    points = (await client.get("/numbers"))["points"]
+    assert len(points) == 60
+    total = await world.value("select count(*) from aetherflow.attempts")
+    assert sum(it["attempts"] for it in points) <= total
+    await world.until(
+        "select sum(attempts) = $1 from aetherflow.tallies where subject = 'all' and span = 60",
+        total,
+    )
+    points = (await client.get("/numbers", tenant="acme", by="hour"))["points"]
+    assert sum(it["attempts"] for it in points) == total
+    assert sum(it["answered_5xx"] for it in points) == total - 6
+    of_one = (await client.get("/numbers", endpoint_id=good["id"]))["points"]
+    assert sum(it["delivered"] for it in of_one) == 3
+    rows = {it["id"]: it for it in (await client.get("/status"))["items"]}
+    assert (rows[good["id"]]["success_rate"], rows[good["id"]]["waiting"]) == (1.0, 0)
+    seen = await client.get("/overview")
+    assert seen["endpoints"] == {"active": 2}
+    assert seen["last_hour"]["attempts"] == total
+    query = {"endpoint_id": good["id"], "tenant": "other"}
+    (await client("GET", "/numbers", params=query)).problem(404)
+    query = {"since": "2026-01-31T00:00:00Z", "by": "minute"}
+    (await client("GET", "/numbers", params=query)).problem(422, "48 hours")
+    tenant = await api.client(Scope.READ, "other")
+    (await tenant("GET", "/numbers", params={"endpoint_id": good["id"]})).problem(404)
+    assert (await tenant.get("/overview"))["endpoints"] == {}

@@ -1,25 +1,39 @@
--- endpoint_status: per endpoint, what waits now and how the last hour went.
+-- endpoint_status: a page of endpoints in the order of their making, and what waits for each.
 --   $1 tenant text
--- returns id, tenant, url, state, waiting, in_flight, oldest_seconds, attempts, success_rate, p50_ms, p95_ms
-select e.id, e.tenant, e.url, e.state,
-       coalesce(work.waiting, 0) as waiting, coalesce(work.in_flight, 0) as in_flight, work.oldest_seconds,
-       coalesce(hour.attempts, 0) as attempts, hour.success_rate, hour.p50_ms, hour.p95_ms
-from aetherflow.endpoints e
-left join (
-    select d.endpoint_id,
-           (count(*) filter (where d.leased_until <= now()))::integer as waiting,
+--   $2 endpoint_id text
+--   $3 after_endpoint text
+--   $4 rows_max bigint
+--   $5 counted_max bigint
+-- returns id, tenant, url, state, waiting, in_flight, is_exact, oldest_seconds
+-- walks deliveries_due
+--
+-- Of each no more is counted than that many, those that have been due for longest, among which those are
+-- that an engine is at.
+select e.id, e.tenant, e.url, e.state, work.waiting, work.in_flight, work.is_exact, oldest.oldest_seconds
+from (
+    select e.id, e.shard, e.tenant, e.url, e.state, e.created_at from aetherflow.endpoints e
+    where e.state <> 'deleted' and ($1::text is null or e.tenant = $1) and ($2::text is null or e.id = $2)
+      and ($3::text is null
+           or (e.created_at, e.id) > (select a.created_at, a.id from aetherflow.endpoints a where a.id = $3))
+    order by e.created_at, e.id
+    limit $4
+) e
+cross join lateral (
+    select (count(*) filter (where d.leased_until <= now()))::integer as waiting,
            (count(*) filter (where d.leased_until > now()))::integer as in_flight,
-           greatest(0, extract(epoch from now() - min(d.due_at) filter (where d.due_at < 'infinity')))::double precision as oldest_seconds
-    from aetherflow.deliveries d
-    group by d.endpoint_id
-) work on work.endpoint_id = e.id
+           count(*) < $5 as is_exact
+    from (
+        select d.leased_until from aetherflow.deliveries d
+        where d.shard = e.shard and d.endpoint_id = e.id
+        order by d.due_at
+        limit $5
+    ) d
+) work
 left join lateral (
-    select count(*)::integer as attempts,
-           avg((a.verdict = 'delivered')::integer)::double precision as success_rate,
-           percentile_cont(0.5) within group (order by a.duration_ms) as p50_ms,
-           percentile_cont(0.95) within group (order by a.duration_ms) as p95_ms
-    from aetherflow.attempts a
-    where a.shard = e.shard and a.endpoint_id = e.id and a.started_at > now() - interval '1 hour'
-) hour on true
-where e.state <> 'deleted' and ($1::text is null or e.tenant = $1)
+    select greatest(0, extract(epoch from now() - d.due_at))::double precision as oldest_seconds
+    from aetherflow.deliveries d
+    where d.shard = e.shard and d.endpoint_id = e.id and d.due_at < 'infinity'
+    order by d.due_at
+    limit 1
+) oldest on true
 order by e.created_at, e.id

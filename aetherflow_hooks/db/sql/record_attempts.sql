@@ -16,7 +16,7 @@
 --   $15 notices text[]
 --   $16 exhausted_type text
 --   $17 disabled_type text
--- returns kind, endpoint_id
+-- returns kind, endpoint_id, event_id, attempt
 -- walks deliveries_pkey
 --
 -- Every change shows the token of its lease: a result that comes after the lease was lost changes
@@ -84,7 +84,7 @@ with results as materialized (
     where h.outcome is not null
     union all
     select $1, l.* from late l where l.outcome is not null
-    returning endpoint_id, verdict
+    returning endpoint_id, event_id, attempt, verdict
 ), buried as (
     insert into aetherflow.dead (shard, endpoint_id, event_id, event_shard, attempts, reason)
     select $1, s.endpoint_id, s.event_id, s.event_shard, s.attempts, s.reason
@@ -111,13 +111,13 @@ with results as materialized (
     where e.ctid = gone.row_at and e.state in ('active', 'paused')
     returning e.id, e.tenant, e.state_reason
 )
-select 'late' as kind, l.endpoint_id from logged l where l.verdict = 'late'
+select 'late' as kind, l.endpoint_id, l.event_id, l.attempt from logged l where l.verdict = 'late'
 union all
-select 'disabled', d.id from disabled d
+select 'disabled', d.id, null, null from disabled d
 where aetherflow.emit($17::text, json_build_object(
     'endpoint', json_build_object('id', d.id, 'tenant', d.tenant), 'reason', d.state_reason)::text) is not null
 union all
-select 'exhausted', s.endpoint_id from (
+select 'exhausted', s.endpoint_id, null, null from (
     select s.endpoint_id, s.notice from settled s
     union all
     select a.endpoint_id, a.notice from again a

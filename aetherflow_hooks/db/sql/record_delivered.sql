@@ -7,11 +7,11 @@
 --   $6 statuses smallint[]
 --   $7 started_ats timestamptz[]
 --   $8 durations_ms integer[]
--- returns endpoint_id
+-- returns endpoint_id, event_id, attempt
 -- walks deliveries_pkey
 --
 -- As in record_attempts, each row is looked up by its key before it is changed by its place, and a
--- result whose lease was lost is kept as late, and its endpoint returned.
+-- result whose lease was lost is kept as late, and returned.
 with results as materialized (
     select * from unnest(
         $2::text[], $3::text[], $4::bigint[], $5::smallint[], $6::smallint[], $7::timestamptz[], $8::integer[]
@@ -51,4 +51,4 @@ with results as materialized (
     select $1, l.endpoint_id, l.event_id, l.attempt, l.status, l.started_at, l.duration_ms, 'answered', 'late', null
     from late l
 )
-select l.endpoint_id from late l
+select l.endpoint_id, l.event_id, l.attempt from late l

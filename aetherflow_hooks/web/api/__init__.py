@@ -7,12 +7,16 @@ from aetherflow_hooks.web.api import (
     endpoints,
     event_types,
     events,
+    numbers,
     replays,
     tokens,
 )
 
 ROUTES = tuple(
     route
-    for module in (endpoints, event_types, events, deliveries, attempts, replays, tokens, changes)
+    for module in (
+        *(endpoints, event_types, events, deliveries, attempts),
+        *(replays, numbers, tokens, changes),
+    )
     for route in module.ROUTES
 )

@@ -1,0 +1,3 @@
+-- clock: what time it is.
+-- returns now
+select now() as now
