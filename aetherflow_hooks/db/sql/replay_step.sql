@@ -87,12 +87,20 @@ with replay as materialized (
                       limit 1
                   ) s
               )
-              and not exists (
-                  select from aetherflow.outbox o
+              -- asked so, it is looked for in its shard alone; as `not exists` it might be joined to all
+              and (
+                  select o.event_id from aetherflow.outbox o
                   where o.shard = e.shard and not o.begun and o.event_id = e.id
                     and o.due_at between least(e.emitted_at, e.deliver_at) and greatest(e.emitted_at, e.deliver_at)
-              )
-              and not exists (select from aetherflow.outbox o where o.shard = e.shard and o.begun and o.event_id = e.id)
+                  order by o.due_at
+                  limit 1
+              ) is null
+              and (
+                  select o.event_id from aetherflow.outbox o
+                  where o.shard = e.shard and o.begun and o.event_id = e.id
+                  order by o.due_at
+                  limit 1
+              ) is null
               and (t.filter is null or aetherflow.let_through(e.data, array[t.filter]) = '1')
           ))
         order by l.event_id
