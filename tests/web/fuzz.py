@@ -24,7 +24,7 @@ from tests.web.conftest import free_port
 # What is refused for what it means, and not for its form, no schema can say. That nothing is open
 # without a token is tested elsewhere, since who has none is kept waiting; and a stream never ends.
 LEFT_OUT = "positive_data_acceptance,ignored_auth"
-EXAMPLES_DEFAULT = 170  # 10,000 requests
+EXAMPLES_DEFAULT = 400  # 10,000 requests
 
 
 async def fuzz(dsn: str, examples: int, folder: Path) -> tuple[int, str]:
