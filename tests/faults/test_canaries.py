@@ -6,15 +6,19 @@ import shutil
 import sys
 from pathlib import Path
 
+import aiohttp
 import asyncpg
 import pytest
 
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
 from aetherflow_hooks.dev.receiver import Receiver
+from aetherflow_hooks.model import delivery_id
 from aetherflow_hooks.receive import verify, verify_body
 from aetherflow_hooks.rules.sealing import write_key
+from aetherflow_hooks.web.api import ROUTES
 from tests.conftest import roomy_folder
 from tests.contract.test_cli import run
+from tests.web.conftest import PREFIX, free_port
 
 SECRET = "canary-signing-secret-7f3a9c21"
 WHSEC = "whsec_Y2FuYXJ5LXdoc2VjLTdmM2E5YzIxLTAwMDAwMDAw"
@@ -45,23 +49,54 @@ async def test_no_secret_is_found_anywhere(tmp_path: Path) -> None:
     )
     await postgres.start()
     try:
-        await in_a_run_where_all_goes_wrong(postgres, tmp_path)
+        opened_with = await in_a_run_where_all_goes_wrong(postgres, tmp_path)
+        secrets = [*SECRETS, opened_with.rpartition("_")[2]]
         dumped = await asyncio.create_subprocess_exec(
             *(str(postgres._bin_dir / "pg_dump"), "--dbname", postgres.dsn()),
             stdout=asyncio.subprocess.PIPE,
         )
         dump, _ = await dumped.communicate()
         assert b"COPY aetherflow.attempts" in dump
-        assert hits(dump.decode(), SECRETS) == []
+        assert hits(dump.decode(), secrets) == []
         logged = postgres._log.read_text("utf-8", "replace")
         assert "aetherflow.endpoints" in logged
-        assert hits(logged, SECRETS) == []
+        assert hits(logged, secrets) == []
     finally:
         await postgres.stop()
         shutil.rmtree(folder)
 
 
-async def in_a_run_where_all_goes_wrong(postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+async def answers_of_the_api(port: int, token: str, endpoint_id: str) -> list[str]:
+    """Ask the API for everything that can be looked at, and have a secret replaced."""
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    told = []
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers=headers) as session:
+        events = await (await session.get(f"{PREFIX}/events?type=a.b")).json()
+        event_id = events["items"][-1]["id"]
+        ids = {
+            "endpoint_id": endpoint_id,
+            "event_id": event_id,
+            "delivery_id": delivery_id(event_id, endpoint_id),
+            "type": "user.joined",
+        }
+        body = f'{{"url": "http://127.0.0.1/", "headers": {{"X": "{TOKEN}\\n"}}}}'
+        for wrong in (body, body[:-1]):
+            async with session.post(f"{PREFIX}/endpoints", data=wrong) as answer:
+                assert answer.status in (400, 422)
+                told.append(await answer.text())
+        for route in ROUTES:
+            if route.method != "GET" or route.is_stream or "replay_id" in route.path:
+                continue
+            async with session.get(route.path.format(**ids)) as answer:
+                assert answer.status == 200, (route.path, await answer.text())
+                told.append(await answer.text())
+    assert len(told) > 15
+    return told
+
+
+async def in_a_run_where_all_goes_wrong(postgres: EmbeddedPostgres, tmp_path: Path) -> str:
+    """Let everything go wrong; give the token that opened the API."""
+    port = free_port()
     keys, token = tmp_path / "keys", tmp_path / "token"
     keys.write_text(KEY, "ascii")
     keys.chmod(0o600)
@@ -73,6 +108,7 @@ async def in_a_run_where_all_goes_wrong(postgres: EmbeddedPostgres, tmp_path: Pa
         "AETHERFLOW_HOOKS_LOG__LEVEL": "debug",
         "AETHERFLOW_HOOKS_LOG__FORM": "json",
         "AETHERFLOW_HOOKS_ENGINE__GRACE_SECONDS": "0.5",
+        "AETHERFLOW_HOOKS_WEB__PORT": str(port),
     }
 
     async def hooks(*arguments: str, stdin: str = "") -> str:
@@ -130,6 +166,9 @@ async def in_a_run_where_all_goes_wrong(postgres: EmbeddedPostgres, tmp_path: Pa
             await hooks("endpoint", "add", "http://127.0.0.1/", "--header", f"X{TOKEN}"),
             await hooks("endpoint", "add", "http://127.0.0.1/", "--header", f"X={TOKEN}\n"),
         ]
+        opened_with = (await hooks("token", "add", "ops", "--scope", "admin")).strip()
+        answers = await answers_of_the_api(port, opened_with, ids[0])
+        told += [await hooks("token", "list"), await hooks("audit", "--json")]
         daemon.terminate()
         logs = (await daemon.stderr.read()).decode()
         assert await daemon.wait() == 0
@@ -139,6 +178,9 @@ async def in_a_run_where_all_goes_wrong(postgres: EmbeddedPostgres, tmp_path: Pa
         verify(request.body, request.headers, SECRET)
     assert logs.count("post.done") >= 40
     assert "Traceback" not in logs
-    assert hits(logs, UNLOGGED) == []
+    assert hits(logs, [*UNLOGGED, opened_with.rpartition("_")[2]]) == []
+    for text in answers:
+        assert hits(text, [*SECRETS, PASSWORD, opened_with]) == []
     for text in told:
-        assert hits(text, [*SECRETS, DATA, PASSWORD]) == []
+        assert hits(text, [*SECRETS, DATA, PASSWORD, opened_with]) == []
+    return opened_with
