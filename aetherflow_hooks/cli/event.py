@@ -17,7 +17,12 @@ from aetherflow_hooks.cli.session import (
     with_database,
 )
 from aetherflow_hooks.config import Settings
-from aetherflow_hooks.manage.events import expunge_event, list_events, show_event
+from aetherflow_hooks.manage.events import (
+    cancel_event,
+    expunge_event,
+    list_events,
+    show_event,
+)
 
 SHORT = ("id", "type", "tenant", "data_bytes", "emitted_at")
 DELIVERY_SHORT = ("id", "state", "attempts", "due_at", "last_status", "last_error")
@@ -80,6 +85,15 @@ def show(settings: Settings, event_id: str, after: str | None, as_json: bool) ->
     print_rows(deliveries, DELIVERY_SHORT, as_json=False)
     if more is not None:
         click.echo(f"There may be more: --after {more}", err=True)
+
+
+@event.command()
+@click.argument("event_id", metavar="ID")
+@connected
+def cancel(settings: Settings, event_id: str) -> None:
+    """Let an event go to nobody that is scheduled for later."""
+    with_database(settings, lambda db, _: cancel_event(db, event_id))
+    click.echo(f"{event_id} cancelled")
 
 
 @event.command()

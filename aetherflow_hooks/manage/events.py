@@ -88,6 +88,7 @@ async def show_event(
 ) -> dict[str, Any]:
     """Give an event with its `data`, a JSON text (None: `expunged_at`), and its `deliveries`.
 
+    One with `cancelled_at` was to go to nobody, before it was fanned out.
     A delivery: id, endpoint_id, event_id, state, attempts, due_at, reason (of a dead one) and, of
     its last attempt, last_status, last_error, last_at. `is_fanned_out`: all of them are there. Of
     an event for very many endpoints some are told: ask again with `after`, an endpoint's id, until
@@ -107,6 +108,20 @@ async def show_event(
         "deliveries": [delivery_of(row) for row in deliveries],
         "after": last["looked_to"],
     }
+
+
+async def cancel_event(database: Database, event_id: str) -> None:
+    """Let an event go to nobody that is scheduled for later, or has not been fanned out yet.
+
+    Raises:
+        NotFound: no event of this id waits for that. What has become deliveries is cancelled one
+            by one.
+    """
+    if not EVENT_ID.fullmatch(event_id):
+        raise NotFound("waiting event", event_id)
+    async with audited(database, "event.cancel", event_id) as bound:
+        if not await bound.value("cancel_event", event_id):
+            raise NotFound("waiting event", event_id)
 
 
 async def expunge_event(database: Database, event_id: str) -> None:

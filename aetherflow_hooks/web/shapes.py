@@ -364,6 +364,7 @@ class EventShape(Answer):
     ordering_key: str | None
     data: str | None = Field(description="The JSON text as it was given; null: it was expunged.")
     expunged_at: AwareDatetime | None
+    cancelled_at: AwareDatetime | None
     is_fanned_out: bool
     deliveries: list[DeliveryOfEvent]
     after: str | None = Field(description="There may be more behind this endpoint.")

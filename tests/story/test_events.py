@@ -1,5 +1,6 @@
 """Looking at events and deliveries: nothing is missing, nothing is there twice, nothing is slow."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,7 +10,12 @@ from aetherflow_hooks.errors import InputRefused, NotFound
 from aetherflow_hooks.manage import events
 from aetherflow_hooks.manage.deliveries import cancel_delivery, retry_delivery, show_delivery
 from aetherflow_hooks.manage.endpoints import delete_endpoint, set_endpoint_state
-from aetherflow_hooks.manage.events import expunge_event, list_events, show_event
+from aetherflow_hooks.manage.events import (
+    cancel_event,
+    expunge_event,
+    list_events,
+    show_event,
+)
 from aetherflow_hooks.manage.replays import NewReplay, count_replay, start_replay
 from aetherflow_hooks.model import EndpointState, delivery_id
 from tests.conftest import World
@@ -270,3 +276,37 @@ async def test_what_is_expunged_while_it_is_fanned_out_is_not_sent(world: World)
         await world.settled()
     assert not world.receiver.received
     assert await world.value("select reason from aetherflow.dead") == "expired"
+
+
+async def test_case_10_a_delayed_event_comes_in_time_and_a_cancelled_one_never(
+    world: World,
+) -> None:
+    await world.endpoint("/a")
+    soon = await world.value("select now() + interval '2 seconds'")
+    kept = await world.emit(deliver_at=soon)
+    cancelled = [await world.emit(deliver_at=soon) for _ in range(3)]
+    await cancel_event(world.database, cancelled[0])
+    async with world.engine():
+        began = asyncio.get_running_loop().time()
+        await cancel_event(world.database, cancelled[1])
+        await asyncio.sleep(1.0)
+        await cancel_event(world.database, cancelled[2])
+        assert not world.receiver.received
+        (request,) = await world.receiver.wait_for(1)
+        assert request.headers["webhook-id"] == kept
+        assert await world.value("select clock_timestamp() >= $1", soon)
+        assert asyncio.get_running_loop().time() - began < 4
+        await world.settled()
+        with pytest.raises(NotFound, match="waiting event"):
+            await cancel_event(world.database, kept)
+    assert len(world.receiver.received) == 1
+    shown = await show_event(world.database, cancelled[0])
+    assert shown["cancelled_at"] is not None
+    assert shown["deliveries"] == []
+    counted = await count_replay(
+        world.database, NewReplay(endpoint_id=(await world.endpoint("/b"))["id"])
+    )
+    assert counted["deliveries"] == 1
+    for wrong in (cancelled[0], "evt_x", "evt_" + "0" * 24):
+        with pytest.raises(NotFound, match="waiting event"):
+            await cancel_event(world.database, wrong)

@@ -105,7 +105,8 @@ async def test_a_server_that_does_not_say_which_it_is_is_taken_for_the_same(worl
     try:
         await world.connection.execute(
             "grant usage on schema aetherflow to restore_owner;"
-            " grant select, update on aetherflow.control to restore_owner"
+            " grant select, update on aetherflow.control to restore_owner;"
+            " grant insert, select on aetherflow.audit to restore_owner"
         )
         settings = world.settings()
         dsn = settings.database.dsn.replace("postgres@", "restore_owner@")

@@ -90,9 +90,9 @@ WRONG = {
 async def test_wrong_tokens_are_all_answered_alike(api: Api) -> None:
     port = int(api.base.rpartition(":")[2])
     host = f"127.0.0.1:{port}"
-    answers = {
-        name: await ask(port, f"{PREFIX}/endpoints", host, header) for name, header in WRONG.items()
-    }
+    path = f"{PREFIX}/endpoints"
+    told = await asyncio.gather(*(ask(port, path, host, header) for header in WRONG.values()))
+    answers = dict(zip(WRONG, told, strict=True))
     for name, answer in answers.items():
         assert answer.startswith(b"HTTP/1.1 401 "), name
         assert b"Traceback" not in answer

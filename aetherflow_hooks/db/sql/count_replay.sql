@@ -43,7 +43,7 @@ select count(*) as deliveries, count(distinct l.endpoint_id) as endpoints,
 from looked l
 join aetherflow.events e on e.shard = aetherflow.shard_of(l.event_id) and e.id = l.event_id and e.tenant = l.tenant
 join wanted w on w.endpoint_id = l.endpoint_id and w.type = e.type
-where (e.expires_at is null or e.expires_at > now()) and e.expunged_at is null
+where (e.expires_at is null or e.expires_at > now()) and coalesce(e.expunged_at, e.cancelled_at) is null
   and not exists (
       select from aetherflow.deliveries d
       where d.shard = l.shard and d.endpoint_id = l.endpoint_id and d.event_id = l.event_id

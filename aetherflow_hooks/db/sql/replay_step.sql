@@ -74,7 +74,7 @@ with replay as materialized (
             where e.shard = aetherflow.shard_of(l.event_id) and e.id = l.event_id
             limit 1
         ) e
-        where e.tenant = t.tenant and (e.expires_at is null or e.expires_at > now()) and e.expunged_at is null
+        where e.tenant = t.tenant and (e.expires_at is null or e.expires_at > now()) and coalesce(e.expunged_at, e.cancelled_at) is null
           and (r.pattern is null or r.pattern = any (array(select aetherflow.patterns_of(e.type))))
           and (r.only_failed or (
               exists (

@@ -64,6 +64,13 @@ async def show(call: Call, event_id: str, query: shapes.EventQuery) -> shapes.Ev
     return shapes.EventShape(**await own(call, event_id, query.after))
 
 
+@route("POST", "/events/{event_id}/cancel", Scope.WRITE)
+async def cancel(call: Call, event_id: str) -> None:
+    """Let an event go to nobody that is scheduled for later."""
+    await own(call, event_id)
+    await events.cancel_event(call.database, event_id)
+
+
 @route("DELETE", "/events/{event_id}/data", Scope.WRITE)
 async def expunge(call: Call, event_id: str) -> None:
     """Delete the data of an event and the answers to it, for good; that it happened stays."""
@@ -79,4 +86,4 @@ async def _emit(call: Call, event: shapes.NewEventShape, text: str) -> str:
     )
 
 
-ROUTES = (list_, emit, emit_batch, show, expunge)
+ROUTES = (list_, emit, emit_batch, show, cancel, expunge)
