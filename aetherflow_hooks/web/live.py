@@ -75,6 +75,7 @@ class Live:
         self._listeners: set[Listener] = set()
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._looking: asyncio.Task[None] | None = None
+        self._beginning = asyncio.Lock()  # one at a time begins or ends to look
 
     @asynccontextmanager
     async def listening(
@@ -85,19 +86,23 @@ class Live:
             yield None
             return
         listener = Listener(tenant, endpoint_id)
-        if not self._listeners:
-            await self._look()  # what is there already is nobody's news
-            self._looking = asyncio.create_task(self._keep_looking(), name="aetherflow_hooks live")
-        self._listeners.add(listener)
+        async with self._beginning:
+            if self._looking is None:
+                await self._look()  # what is there already is nobody's news
+                self._looking = asyncio.create_task(
+                    self._keep_looking(), name="aetherflow_hooks live"
+                )
+            self._listeners.add(listener)
         try:
             yield listener
         finally:
             self._listeners.discard(listener)
-            if not self._listeners and self._looking is not None:
-                self._looking.cancel()
-                await asyncio.gather(self._looking, return_exceptions=True)
-                self._looking = None
-                self._seen.clear()
+            async with self._beginning:
+                if not self._listeners and self._looking is not None:
+                    looking, self._looking = self._looking, None
+                    looking.cancel()
+                    await asyncio.gather(looking, return_exceptions=True)
+                    self._seen.clear()
 
     def stop(self) -> None:
         """Send everybody home."""

@@ -6,11 +6,19 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 import orjson
+import pytest
 
 from aetherflow_hooks.manage.tokens import Scope, revoke_token
 from aetherflow_hooks.web import live
+from aetherflow_hooks.web.api import attempts
 from aetherflow_hooks.web.live import Listener
+from tests.conftest import until
 from tests.web.conftest import PREFIX, Api, Client
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "ALIVE_SECONDS", 0.2)
 
 
 class Heard:
@@ -65,6 +73,25 @@ async def test_attempts_are_told_once_each_to_those_whom_they_concern(api: Api) 
                 assert (await listener.next())[1]["event_id"] == last
     query = {"tenant": "theirs"}
     (await tenant("GET", "/attempts/stream", params=query)).problem(404)
+
+
+async def test_many_who_come_and_go_at_once_leave_nothing_behind(api: Api) -> None:
+    client = await api.client(Scope.READ)
+
+    async def come_and_go() -> None:
+        async with listening(client):
+            pass
+
+    for _ in range(3):
+        await asyncio.gather(*(come_and_go() for _ in range(8)))
+
+    async def looking() -> bool:
+        return any(it.get_name() == "aetherflow_hooks live" for it in asyncio.all_tasks())
+
+    async def nobody() -> bool:
+        return not await looking()
+
+    await until(nobody, "nobody looks any more")
 
 
 async def test_whose_token_is_revoked_hears_nothing_more(api: Api) -> None:
