@@ -19,6 +19,7 @@ REF = "#/components/schemas/{model}"
 BEARER = "token"
 
 _ALWAYS = (
+    HTTPStatus.BAD_REQUEST,
     HTTPStatus.UNAUTHORIZED,
     HTTPStatus.FORBIDDEN,
     HTTPStatus.MISDIRECTED_REQUEST,
@@ -27,7 +28,6 @@ _ALWAYS = (
     HTTPStatus.SERVICE_UNAVAILABLE,
 )
 _OF_A_BODY = (
-    HTTPStatus.BAD_REQUEST,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
 )

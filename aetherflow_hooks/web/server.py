@@ -1,5 +1,6 @@
 """Server: listens, lets in who may come in, and hands each request to its route."""
 
+import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -29,6 +30,20 @@ STOP_SECONDS = 2.0  # for requests under way
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+class _Protocol(web.RequestHandler):
+    """Answers what is no HTTP as all else is answered, and repeats nothing of it, nor logs it."""
+
+    __slots__ = ()
+
+    def handle_error(self, *_: object, **__: object) -> web.StreamResponse:
+        """Answer a request that never became one."""
+        problem = Problem(HTTPStatus.BAD_REQUEST, "this cannot be read as an HTTP request")
+        response = problem.answer()
+        harden(response)
+        response.force_close()
+        return response
+
+
 @dataclass(frozen=True, slots=True)
 class Hooks:
     """What the engine lends."""
@@ -53,6 +68,7 @@ class Server:
         self._live = Live(self._database, settings.post.timeout_seconds)
         self._hosts = Hosts(_names(settings), settings.web.port)
         self._runner: web.AppRunner | None = None
+        self._listening: asyncio.Server | None = None
 
     async def start(self) -> None:
         """Listen, where the settings say so.
@@ -76,14 +92,10 @@ class Server:
             application, access_log=None, handle_signals=False, shutdown_timeout=STOP_SECONDS
         )
         await self._runner.setup()
-        site = web.TCPSite(
-            self._runner,
-            settings.host,
-            settings.port,
-            ssl_context=_tls(self._settings),
-        )
         try:
-            await site.start()
+            self._listening = await asyncio.get_running_loop().create_server(
+                self._protocol, settings.host, settings.port, ssl=_tls(self._settings)
+            )
         except OSError as error:
             await self.stop()
             raise ConfigInvalid(
@@ -94,10 +106,21 @@ class Server:
     async def stop(self) -> None:
         """Listen no more; give requests under way a moment."""
         self._live.stop()
+        if self._listening is not None:
+            self._listening.close()
+            self._listening = None
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
         await self._database.close()
+
+    def _protocol(self) -> web.RequestHandler:
+        """Make what speaks on a new connection."""
+        assert self._runner is not None
+        assert self._runner.server is not None
+        protocol = self._runner.server()
+        protocol.__class__ = _Protocol  # the library has no other place to choose it
+        return protocol
 
     @web.middleware
     async def _answered(self, request: web.Request, handler: Answer) -> web.StreamResponse:

@@ -181,6 +181,24 @@ async def test_every_answer_tells_browsers_to_keep_off(api: Api) -> None:
     assert answers[2].headers["Allow"] == "GET,POST"
 
 
+async def test_what_is_no_http_is_refused_alike_and_not_logged(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    port = int(api.base.rpartition(":")[2])
+    host = f"127.0.0.1:{port}"
+    for answer in (
+        await ask(port, "/livez?canary=" + "x" * 9_000, host),
+        await ask(port, "/livez", host, "X-Canary: a\0b"),
+        await ask(port, "/livez", host, "canary"),
+    ):
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.split(b" ")[1] == b"400"
+        assert b"application/problem+json" in head
+        assert b"nosniff" in head
+        assert b"canary" not in body.lower()
+    assert "canary" not in caplog.text.lower()
+
+
 # Tenants.
 
 
