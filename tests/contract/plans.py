@@ -60,6 +60,7 @@ WALKS = {
         "attempts_endpoint": "shard endpoint_id started_at",
         "attempts_event": "event_id",
         "endpoints_pkey": "id",
+        "events_pkey": "shard id",  # likewise
     },
     "replay_step": {
         "replays_running": "due_at",

@@ -310,3 +310,14 @@ async def test_case_10_a_delayed_event_comes_in_time_and_a_cancelled_one_never(
     for wrong in (cancelled[0], "evt_x", "evt_" + "0" * 24):
         with pytest.raises(NotFound, match="waiting event"):
             await cancel_event(world.database, wrong)
+
+
+async def test_an_answer_that_comes_after_the_content_went_is_not_kept(world: World) -> None:
+    await world.endpoint("/a", "500;wait=0.5;body=canary", retry_schedule_seconds=[0.01])
+    async with world.engine():
+        event_id = await world.emit(data='{"name": "canary"}')
+        await world.receiver.wait_for(1)
+        await expunge_event(world.database, event_id)
+        await world.until("select count(*) = 1 from aetherflow.attempts")
+    (attempt,) = await world.rows("select verdict, response, status from aetherflow.attempts")
+    assert tuple(attempt) == ("late", None, 500)

@@ -283,3 +283,20 @@ async def test_replays_are_listed_the_newest_first(world: World) -> None:
     rest = await replays.list_replays(world.database, rows_max=3, before=first.before)
     assert [row["id"] for row in first.rows + rest.rows] == made[::-1]
     assert rest.before is None
+
+
+async def test_it_waits_for_an_endpoint_that_is_disabled_for_a_while(world: World) -> None:
+    endpoint = await world.endpoint("/a")
+    ids = await with_dead(world, endpoint["id"], events=6)
+    asked = NewReplay(endpoint_id=endpoint["id"], only_failed=True, rate_per_second=10)
+    async with world.engine():
+        replay = await start_replay(world.database, asked)
+        await world.receiver.wait_for(1)
+        await set_endpoint_state(world.database, endpoint["id"], EndpointState.DISABLED)
+        await world.until("select due_at > now() + interval '3 seconds' from aetherflow.replays")
+        assert (await show_replay(world.database, replay["id"]))["state"] == "running"
+        await set_endpoint_state(world.database, endpoint["id"], EndpointState.ACTIVE)
+        await world.connection.execute("update aetherflow.replays set due_at = now()")
+        await world.value("select pg_notify('aetherflow.wake', 'replay')")
+        assert (await done(world, replay["id"]))["made"] == 6
+    assert arrived(world) == dict.fromkeys(ids, 1)

@@ -66,7 +66,15 @@ with results as materialized (
     from again a
 ), late as (
     select r.endpoint_id, r.event_id, r.attempt, r.started_at, r.duration_ms, r.outcome, 'late' as verdict,
-           r.status, r.error, r.response, null as trigger
+           r.status, r.error,
+           -- expunging has taken the delivery away, so what is under way then comes late
+           case when (
+               select v.expunged_at from aetherflow.events v
+               where v.shard = aetherflow.shard_of(r.event_id) and v.id between r.event_id and r.event_id
+               order by v.id
+               limit 1
+           ) is null then r.response end as response,
+           null as trigger
     from results r
     where (select count(*) from held) < cardinality($2)
       and not exists (select from held h where h.place = r.place)

@@ -132,18 +132,29 @@ with replay as materialized (
     select case when count(f.event_id) = (select r.made_max from replay r) then max(f.event_id)
                 else (select seen.looked_to from seen) end as event_id
     from fitting f
+), waiting as (
+    -- the one endpoint that it is for may be enabled again
+    select coalesce((
+        select e.state from aetherflow.endpoints e
+        where e.id between r.endpoint_id and r.endpoint_id
+        order by e.id
+        limit 1
+    ) = 'disabled', false) as is_so
+    from replay r
 ), moved as (
     update aetherflow.replays r
-    set state = case when t.id is null then 'done' else r.state end,
-        ended_at = case when t.id is null then now() end,
+    set state = case when t.id is null and not w.is_so then 'done' else r.state end,
+        ended_at = case when t.id is null and not w.is_so then now() end,
         -- a blank sorts behind nothing and before every letter, so it leads to the next endpoint
         endpoint_at = case when c.event_id is null then coalesce(t.id || ' ', r.endpoint_at) else t.id end,
-        event_at = coalesce(c.event_id, ''),
+        event_at = case when w.is_so then r.event_at else coalesce(c.event_id, '') end,
         made = r.made + m.made,
         -- what a step comes late is made up for, but for no more than a moment
-        due_at = greatest(r.due_at, now() - interval '0.2 seconds')
-                 + make_interval(secs => coalesce(m.made / r.rate_per_second, 0))
+        due_at = case when w.is_so then now() + interval '5 seconds'
+                      else greatest(r.due_at, now() - interval '0.2 seconds')
+                           + make_interval(secs => coalesce(m.made / r.rate_per_second, 0)) end
     from replay
+    cross join waiting w
     cross join came_to c
     cross join (select count(*)::integer as made from made) m
     left join target t on true
