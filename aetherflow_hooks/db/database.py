@@ -77,10 +77,16 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # the driver has n
 class Database:
     """A pool of connections to one database, whose objects are in one schema."""
 
-    def __init__(self, settings: DatabaseSettings, *, for_flow: bool = False) -> None:
-        """Prepare; `open` connects. `for_flow`: see FLOW_OPTIONS."""
+    def __init__(
+        self,
+        settings: DatabaseSettings,
+        *,
+        for_flow: bool = False,
+        server_settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """Prepare; `open` connects. `for_flow`: see FLOW_OPTIONS; others are Postgres's own."""
         self._settings = settings
-        self._server_settings = FLOW_OPTIONS if for_flow else {}
+        self._server_settings = FLOW_OPTIONS if for_flow else server_settings or {}
         self._statements = statements(settings.schema_name)
         self._pool: Any = None
         self._bound: Any = None  # the one connection of a transaction

@@ -17,6 +17,8 @@ from aetherflow_hooks.manage.pages import (
     Page,
     Place,
     attempt_id,
+    first_at,
+    last_at,
     place_of,
 )
 from aetherflow_hooks.model import delivery_id
@@ -81,6 +83,10 @@ async def list_attempts(
         found = await database.rows("list_attempts", *values)
     rows = [_told(row) for row in found if not row["is_place"]]
     end = attempt_id(_place(found[-1])) if found else None  # where the look has ended
+    if chosen.tenant is not None and found and found[-1]["is_place"]:
+        at = found[-1]["started_at"]  # of somebody else's: no more than the time is told
+        rows = [row for row in rows if row["started_at"] != at]  # these come again behind it
+        end = attempt_id((last_at if not is_up else first_at)(at))
     is_more = len(rows) == rows_max or bool(found and found[-1]["is_place"])
     if not is_up:
         return Page(rows, end if is_more else None, rows[0]["id"] if rows else before)

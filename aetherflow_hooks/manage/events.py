@@ -14,6 +14,7 @@ from aetherflow_hooks.rules.schemas import check_data
 from aetherflow_hooks.rules.topics import is_pattern
 
 EVENT_ID = re.compile("evt_[0-9a-f]{24}")
+MOMENT_CHARACTERS = 17  # of an id: all events of a microsecond begin alike
 FIRST = "evt_g"  # sorts behind every id
 LOOKED_MAX = 1_000  # events of a shard, or endpoints, where only some of them are told
 
@@ -80,7 +81,12 @@ async def list_events(
         "list_events", before or FIRST, since, until, tenant, pattern, rows_max, looked_max
     )
     rows = [{name: value for name, value in row.items() if name != "looked_to"} for row in found]
-    return Page(rows, last["looked_to"])
+    end: str | None = last["looked_to"]
+    if tenant is not None and end is not None and (not rows or rows[-1]["id"] != end):
+        moment = end[:MOMENT_CHARACTERS]  # of somebody else's: no more than the time is told
+        rows = [row for row in rows if not row["id"].startswith(moment)]  # these come again
+        end = moment + "f" * (len(end) - MOMENT_CHARACTERS)
+    return Page(rows, end)
 
 
 async def show_event(

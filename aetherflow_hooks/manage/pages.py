@@ -38,6 +38,18 @@ class Place(NamedTuple):
 
 
 NO_EVENT = "evt_" + "0" * 24  # in a list of something else
+
+
+def last_at(at: datetime) -> Place:
+    """Give the place behind everything that happened at a moment."""
+    return Place(at, "ep_" + "f" * 12, "evt_" + "f" * 24, 9_999)
+
+
+def first_at(at: datetime) -> Place:
+    """Give the place before everything that happened at a moment."""
+    return Place(at, "ep_" + "0" * 12, NO_EVENT, 0)
+
+
 NEWEST = Place(LATEST, "~", "~")
 
 

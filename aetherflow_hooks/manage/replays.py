@@ -14,7 +14,7 @@ from aetherflow_hooks.manage.pages import ROWS_DEFAULT, ROWS_MAX, Page
 from aetherflow_hooks.rules.ranges import in_range
 from aetherflow_hooks.rules.topics import is_pattern
 
-LOOKED_MAX = 1_000_000  # dead deliveries, or events, when counting
+LOOKED_MAX = 200_000  # dead deliveries, or events, when counting
 READ_MAX = 20_000  # events, where a filter has to read the data of each
 HINT = "replay"
 
@@ -44,7 +44,7 @@ async def count_replay(database: Database, new: NewReplay) -> dict[str, Any]:
     """Tell what a replay would make now: `deliveries`, at how many `endpoints`. Sends nothing.
 
     What waits already is not made again, and neither is what has expired or is of an endpoint that
-    is disabled. `is_whole` is False where only the first million dead deliveries, or events, were
+    is disabled. `is_whole` is False where only the first 200,000 dead deliveries, or events, were
     looked at, or the first 20,000 where the endpoint has a filter: there may be more.
 
     Raises:

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from aetherflow_hooks.db import Database
-from aetherflow_hooks.errors import DatabaseUnavailable
+from aetherflow_hooks.errors import HooksError
 from aetherflow_hooks.manage.attempts import latest_attempts
 
 LOOK_SECONDS = 1.0
@@ -21,13 +21,15 @@ ROWS_MAX = 2_000  # in one look; of more than that some are missed
 SEEN_MAX = 20_000
 WAITING_MAX = 1_000  # attempts that a listener has not read yet
 LISTENERS_MAX = 100
+LISTENERS_OF_ONE_MAX = 10
 
 
 class Listener:
     """Somebody who listens: what waits for them, and how much they have missed."""
 
-    def __init__(self, tenant: str | None, endpoint_id: str | None) -> None:
+    def __init__(self, who: str, tenant: str | None, endpoint_id: str | None) -> None:
         """Listen to one tenant's attempts, or one endpoint's; None: to all."""
+        self.who = who
         self._tenant = tenant
         self._endpoint_id = endpoint_id
         self._waiting: deque[dict[str, Any]] = deque()
@@ -79,20 +81,23 @@ class Live:
 
     @asynccontextmanager
     async def listening(
-        self, tenant: str | None, endpoint_id: str | None
+        self, who: str, tenant: str | None, endpoint_id: str | None
     ) -> AsyncIterator[Listener | None]:
         """Give a listener, who gets what is recorded from now on; None: there are too many."""
-        if len(self._listeners) >= LISTENERS_MAX:
-            yield None
-            return
-        listener = Listener(tenant, endpoint_id)
+        listener = Listener(who, tenant, endpoint_id)
         async with self._beginning:
-            if self._looking is None:
+            theirs = sum(it.who == who for it in self._listeners)
+            is_full = theirs >= LISTENERS_OF_ONE_MAX or len(self._listeners) >= LISTENERS_MAX
+            if not is_full and self._looking is None:
                 await self._look()  # what is there already is nobody's news
                 self._looking = asyncio.create_task(
                     self._keep_looking(), name="aetherflow_hooks live"
                 )
-            self._listeners.add(listener)
+            if not is_full:
+                self._listeners.add(listener)
+        if is_full:
+            yield None
+            return
         try:
             yield listener
         finally:
@@ -112,7 +117,7 @@ class Live:
     async def _keep_looking(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            with suppress(DatabaseUnavailable):
+            with suppress(HooksError):  # whoever asks next is told
                 await self._look()
 
     async def _look(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 
 from aetherflow_hooks.db import Database
-from aetherflow_hooks.errors import SecretUnreadable
+from aetherflow_hooks.errors import DatabaseUnavailable, SecretUnreadable
 from aetherflow_hooks.rules.sealing import NONCE_BYTES, Keyring
 from aetherflow_hooks.web.problems import Problem
 
@@ -46,7 +46,10 @@ async def once(
             sealed = keyring.seal(answer, owner, secrets.token_bytes(NONCE_BYTES))
             await bound.value("keep_answer", token_id, key, sealed)
             return answer
-        (known,) = await bound.rows("find_repeat", token_id, key)
+        found = await bound.rows("find_repeat", token_id, key)
+    if not found:  # it was forgotten at this very moment
+        raise DatabaseUnavailable("ask again")
+    (known,) = found
     if known["fingerprint"] != fingerprint:
         raise Problem(
             HTTPStatus.UNPROCESSABLE_ENTITY, f"this {HEADER} was used for another request"

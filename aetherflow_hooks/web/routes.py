@@ -1,5 +1,6 @@
 """Routes: each says what it takes and gives, in types; the API's document is made from them."""
 
+import asyncio
 import inspect
 import json
 import re
@@ -14,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database
-from aetherflow_hooks.errors import NotFound
+from aetherflow_hooks.errors import HooksError, NotFound
 from aetherflow_hooks.manage.tokens import Access, Scope
 from aetherflow_hooks.manage.trial import TryOut
+from aetherflow_hooks.watch.log import LogEvent, log
 from aetherflow_hooks.web.guard import harden
 from aetherflow_hooks.web.live import Live
 from aetherflow_hooks.web.problems import Problem, mistaken
@@ -48,6 +50,7 @@ class Lent:
 
     try_out: TryOut
     live: Live
+    counting: asyncio.Semaphore  # what takes long, one at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +205,8 @@ async def _streamed(request: web.Request, events: Stream) -> web.StreamResponse:
             await response.write(_written(event))
     except ConnectionError:
         pass  # they have gone
+    except HooksError as error:  # the answer has begun, so it can only end
+        log.debug(LogEvent.STREAM_ENDED, error=str(error))
     finally:
         await events.aclose()
     return response
@@ -234,7 +239,10 @@ def _body(shape: type[Shape], request: web.Request, raw: bytes) -> Shape:
         return shape.model_validate_json(raw, strict=True)
     except ValidationError as error:
         if any(it["type"] == "json_invalid" for it in error.errors()):
-            raise Problem(HTTPStatus.BAD_REQUEST, "the body is no JSON") from error
+            why = error.errors()[0]["msg"]
+            raise Problem(
+                HTTPStatus.BAD_REQUEST, f"the body is no JSON that can be read here: {why}"
+            ) from error
         raise mistaken("body", error) from error
 
 

@@ -25,7 +25,11 @@ from aetherflow_hooks.web.problems import Problem, problem_of
 from aetherflow_hooks.web.routes import JSON, Call, Lent, Route
 
 ENVELOPE_BYTES = 65_536  # of a request, beside the data of an event
+PROBES = ("/livez", "/readyz")
 STOP_SECONDS = 2.0  # for requests under way
+DOOR_SECONDS = 2.0  # for Postgres to know a token, or to show that it is there
+# A request waits for no lock that somebody holds, and for no statement that does not end.
+SHORT_OF_PATIENCE = {"lock_timeout": "2s", "statement_timeout": "8s"}
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -60,11 +64,16 @@ class Server:
 
         So it neither waits for those of the flow, nor can it keep them from the flow.
         """
-        own = {"connections_max": settings.web.connections_max}
+        own = settings.database.model_copy(update={"connections_max": settings.web.connections_max})
+        door = settings.database.model_copy(
+            update={"connections_max": 1, "command_timeout_seconds": DOOR_SECONDS}
+        )
         self._settings = settings
         self._hooks = hooks
-        self._database = Database(settings.database.model_copy(update=own))
-        self._doorman = Doorman(self._database)
+        self._database = Database(own, server_settings=SHORT_OF_PATIENCE)
+        self._door = Database(door)  # who comes in waits for nobody who is in
+        self._doorman = Doorman(self._door)
+        self._counting = asyncio.Semaphore(1)
         self._live = Live(self._database, settings.post.timeout_seconds)
         self._hosts = Hosts(_names(settings), settings.web.port)
         self._runner: web.AppRunner | None = None
@@ -80,6 +89,7 @@ class Server:
         if not settings.port:
             return
         await self._database.open()
+        await self._door.open()
         application = web.Application(
             middlewares=[self._answered], client_max_size=self._request_bytes_max()
         )
@@ -113,6 +123,7 @@ class Server:
             await self._runner.cleanup()
             self._runner = None
         await self._database.close()
+        await self._door.close()
 
     def _protocol(self) -> web.RequestHandler:
         """Make what speaks on a new connection."""
@@ -126,7 +137,8 @@ class Server:
     async def _answered(self, request: web.Request, handler: Answer) -> web.StreamResponse:
         """See that every answer is one of ours, whatever happens."""
         try:
-            self._hosts.check(request)
+            if request.path not in PROBES:  # which are asked by address, and tell nothing
+                self._hosts.check(request)
             response = await handler(request)
         except Problem as problem:
             response = problem.answer()
@@ -170,7 +182,7 @@ class Server:
 
     def _call(self, request: web.Request, access: Access, raw: bytes) -> Call:
         database = self._database.acting(f"token:{access.token_id}")
-        lent = Lent(self._hooks.try_out, self._live)
+        lent = Lent(self._hooks.try_out, self._live, self._counting)
         still_in = partial(self._doorman.is_still_in, request)
         return Call(access, database, self._settings, lent, still_in, raw)
 
@@ -186,7 +198,7 @@ class Server:
         """Pass where the engine can do its work."""
         faults = await self._hooks.faults()
         try:
-            await self._database.value("shards_count")
+            await self._door.value("shards_count")
         except DatabaseUnavailable:
             faults.append("Postgres cannot be reached")
         if faults:

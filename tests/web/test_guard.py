@@ -9,6 +9,7 @@ import pytest
 
 from aetherflow_hooks import Settings, load_config, start_engine
 from aetherflow_hooks.errors import ConfigInvalid
+from aetherflow_hooks.manage import attempts, deliveries, events
 from aetherflow_hooks.manage.tokens import Scope
 from aetherflow_hooks.model import delivery_id
 from aetherflow_hooks.web.api import ROUTES
@@ -141,10 +142,12 @@ async def test_only_our_own_names_are_answered(world: World) -> None:
     port = free_port()
     async with world.engine(web={"port": port, "hosts": ["hooks.example.com"]}):
         for host, is_ours in HOSTS.items():
-            for target in ("/livez", f"{PREFIX}/endpoints", "/nothing"):
+            for target in (f"{PREFIX}/endpoints", "/nothing"):
                 answer = await ask(port, target, host.format(port=port))
                 assert (b" 421 " not in answer.split(b"\r\n")[0]) is is_ours, host
-        absolute = await ask(port, "http://attacker.example/livez", f"127.0.0.1:{port}")
+            assert b" 200 " in await ask(port, "/livez", host.format(port=port))
+        target = f"http://attacker.example{PREFIX}/endpoints"
+        absolute = await ask(port, target, f"127.0.0.1:{port}")
         assert b" 421 " in absolute.split(b"\r\n")[0]
 
 
@@ -266,6 +269,82 @@ async def test_a_tenants_token_finds_nothing_of_another(api: Api) -> None:
     for kind, name in (("endpoints", "endpoint_id"), ("events", "event_id")):
         for things in (ours, theirs):
             await everything.get(f"/{kind}/{things[name]}")
+
+
+async def test_no_place_in_a_list_tells_of_another_tenant(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a look ends among others' things, no more is told of it than the time."""
+    for module in (attempts, deliveries, events):
+        monkeypatch.setattr(module, "LOOKED_MAX", 2)
+    mine = await api.world.endpoint("/mine", "500", tenant="ours", retry_schedule_seconds=[])
+    await api.world.endpoint("/theirs", "500", tenant="theirs", retry_schedule_seconds=[])
+    for tenant in ("ours", *["theirs"] * 5, "ours", *["theirs"] * 4):
+        await api.world.emit(tenant=tenant)
+        await api.world.settled()
+    client = await api.client(Scope.READ, "ours")
+    own = {
+        row["id"]
+        for row in await api.world.rows("select id from aetherflow.events where tenant = 'ours'")
+    }
+    for path, query in (
+        ("/attempts", {}),
+        ("/attempts", {"only_failed": "true"}),
+        ("/deliveries", {"state": "dead"}),
+        ("/events", {}),
+    ):
+        found: list[str] = []
+        before: dict[str, str] = {}
+        pages = 0
+        while pages < 50:
+            page = await client.get(path, **query, **before)
+            found += [row.get("event_id", row["id"]) for row in page["items"]]
+            pages += 1
+            if page["before"] is None:
+                break
+            before = {"before": page["before"]}
+            for text in re.findall("[0-9a-f]{24}", page["before"]):
+                assert f"evt_{text}" in own or text.endswith("f" * 11)
+            for text in re.findall("_([0-9a-f]{12})(?:_|$)", page["before"]):
+                assert f"ep_{text}" in (mine["id"], "ep_" + "f" * 12)
+        assert sorted(found) == sorted(own), path
+    theirs = await api.world.value("select id from aetherflow.endpoints where tenant = 'theirs'")
+    assert (await client.get("/status", after=theirs))["items"] == []
+
+
+async def test_who_counts_or_waits_keeps_nobody_else_waiting(api: Api) -> None:
+    client = await api.client(Scope.WRITE)
+    port = int(api.base.rpartition(":")[2])
+    endpoint = await api.world.endpoint("/a")
+    async with api.world.connection.transaction():
+        await api.world.connection.execute(
+            "select from aetherflow.endpoints where id = $1 for update", endpoint["id"]
+        )
+        path = f"/endpoints/{endpoint['id']}/state"
+        waiting = [asyncio.create_task(client("PUT", path, {"state": "paused"})) for _ in range(12)]
+        await asyncio.sleep(0.3)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        assert b" 200 " in await ask(port, "/readyz", f"127.0.0.1:{port}")
+        (await api.with_token("af_x")("GET", "/endpoints")).problem(401)
+        assert loop.time() - began < 2
+        statuses = {(await task).status for task in waiting}
+    assert statuses <= {503, 200}
+    asked = {"only_failed": True}
+    counted = await asyncio.gather(*(client("POST", "/replay-counts", asked) for _ in range(20)))
+    assert {answer.status for answer in counted} <= {200, 429}
+
+
+async def test_batches_with_the_same_keys_do_not_wait_for_each_other(api: Api) -> None:
+    client = await api.client(Scope.WRITE)
+    batch = [{"type": "a.b", "data": {}, "idempotency_key": f"k{n}"} for n in range(60)]
+    for _ in range(3):
+        one, other = await asyncio.gather(
+            client("POST", "/event-batches", {"events": batch}),
+            client("POST", "/event-batches", {"events": batch[::-1]}),
+        )
+        assert one.given(201)["ids"] == other.given(201)["ids"][::-1]
+        batch = [{**it, "idempotency_key": f"x{it['idempotency_key']}"} for it in batch]
 
 
 # What cannot be used.

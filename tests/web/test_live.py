@@ -76,14 +76,14 @@ async def test_attempts_are_told_once_each_to_those_whom_they_concern(api: Api) 
 
 
 async def test_many_who_come_and_go_at_once_leave_nothing_behind(api: Api) -> None:
-    client = await api.client(Scope.READ)
 
-    async def come_and_go() -> None:
+    async def come_and_go(client: Client) -> None:
         async with listening(client):
             pass
 
     for _ in range(3):
-        await asyncio.gather(*(come_and_go() for _ in range(8)))
+        client = await api.client(Scope.READ)
+        await asyncio.gather(*(come_and_go(client) for _ in range(8)))
 
     async def looking() -> bool:
         return any(it.get_name() == "aetherflow_hooks live" for it in asyncio.all_tasks())
@@ -101,6 +101,15 @@ async def test_whose_token_is_revoked_hears_nothing_more(api: Api) -> None:
         await heard.ended()
 
 
+async def test_nobody_listens_too_often(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "LISTENERS_OF_ONE_MAX", 1)
+    client, other = await api.client(Scope.READ), await api.client(Scope.READ)
+    async with listening(client):
+        (await client("GET", "/attempts/stream")).problem(503, "too many are listening")
+        async with listening(other):
+            pass
+
+
 async def test_a_stop_sends_listeners_home(api: Api) -> None:
     client = await api.client(Scope.READ)
     async with listening(client) as heard:
@@ -111,7 +120,7 @@ async def test_a_stop_sends_listeners_home(api: Api) -> None:
 
 
 async def test_who_reads_slowly_is_told_what_was_missed() -> None:
-    listener = Listener(None, None)
+    listener = Listener("x", None, None)
     for n in range(live.WAITING_MAX + 3):
         listener.offer({"tenant": "", "endpoint_id": "", "n": n})
     taken, missed = await listener.take(0)

@@ -14,7 +14,8 @@ from (
     select e.id, e.shard, e.tenant, e.url, e.state, e.created_at from aetherflow.endpoints e
     where e.state <> 'deleted' and ($1::text is null or e.tenant = $1) and ($2::text is null or e.id = $2)
       and ($3::text is null
-           or (e.created_at, e.id) > (select a.created_at, a.id from aetherflow.endpoints a where a.id = $3))
+           or (e.created_at, e.id) > (select a.created_at, a.id from aetherflow.endpoints a
+                                        where a.id = $3 and ($1::text is null or a.tenant = $1)))
     order by e.created_at, e.id
     limit $4
 ) e

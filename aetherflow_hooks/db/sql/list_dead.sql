@@ -8,7 +8,7 @@
 --   $7 looked_max bigint
 -- returns endpoint_id, event_id, attempts, reason, died_at, is_place
 --
--- Null leaves a filter out. At most $7 are looked at: where there may be more behind them that fits,
+-- Null leaves a filter out; a tenant's are looked for at its endpoints. At most $7 are looked at: where there may be more behind them that fits,
 -- there is one row more, which is_place and not told.
 with looked as materialized (
     (
@@ -20,7 +20,7 @@ with looked as materialized (
             order by d.died_at desc, d.endpoint_id desc, d.event_id desc
             limit $7
         ) d
-        where $4::text is null
+        where $4::text is null and $5::text is null
         order by d.died_at desc, d.endpoint_id desc, d.event_id desc
         limit $7
     )
@@ -28,15 +28,26 @@ with looked as materialized (
     (
         select d.endpoint_id, d.event_id, d.attempts, d.reason, d.died_at
         from aetherflow.dead d
-        where d.endpoint_id = $4 and d.died_at <= $1 and (d.died_at, d.endpoint_id, d.event_id) < ($1, $2, $3)
+        where d.endpoint_id = $4 and $5::text is null and d.died_at <= $1 and (d.died_at, d.endpoint_id, d.event_id) < ($1, $2, $3)
         order by d.died_at desc, d.endpoint_id desc, d.event_id desc
         limit $7
     )
+    union all
+    (
+        select d.endpoint_id, d.event_id, d.attempts, d.reason, d.died_at
+        from aetherflow.endpoints e
+        cross join lateral (
+            select d.* from aetherflow.dead d
+            where d.endpoint_id = e.id and d.died_at <= $1 and (d.died_at, d.endpoint_id, d.event_id) < ($1, $2, $3)
+            order by d.died_at desc, d.endpoint_id desc, d.event_id desc
+            limit $6
+        ) d
+        where e.tenant = $5 and ($4::text is null or e.id = $4)
+        order by d.died_at desc, d.endpoint_id desc, d.event_id desc
+        limit $6
+    )
 ), found as materialized (
     select l.* from looked l
-    where $5::text is null or exists (
-        select from aetherflow.endpoints e where e.id = l.endpoint_id and e.tenant = $5
-    )
     order by l.died_at desc, l.endpoint_id desc, l.event_id desc
     limit $6
 )

@@ -8,6 +8,6 @@ select r.id, r.state, r.tenant, r.endpoint_id, r.pattern, r.since, r.until, r.on
        r.created_at, r.ended_at
 from aetherflow.replays r
 where ($1::text is null or r.id = $1) and ($2::text is null or r.tenant = $2)
-  and ($3::text is null or (r.created_at, r.id) < (select b.created_at, b.id from aetherflow.replays b where b.id = $3))
+  and ($3::text is null or (r.created_at, r.id) < (select b.created_at, b.id from aetherflow.replays b where b.id = $3 and ($2::text is null or b.tenant = $2)))
 order by r.created_at desc, r.id desc
 limit $4

@@ -8,6 +8,7 @@ from aetherflow_hooks.manage import replays
 from aetherflow_hooks.manage.replays import NewReplay
 from aetherflow_hooks.manage.tokens import Scope
 from aetherflow_hooks.web import shapes
+from aetherflow_hooks.web.problems import Problem
 from aetherflow_hooks.web.routes import Call, route
 
 
@@ -45,7 +46,15 @@ async def start(call: Call, body: shapes.NewReplayShape) -> shapes.ReplayShape:
 @route("POST", "/replay-counts", Scope.READ)
 async def count(call: Call, body: shapes.NewReplayShape) -> shapes.CountedShape:
     """Tell how many a replay would send, and send nothing."""
-    return shapes.CountedShape(**await replays.count_replay(call.database, _new(call, body)))
+    counting = call.lent.counting
+    if counting.locked():
+        raise Problem(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            "something is being counted already: try again",
+            headers={"Retry-After": "1"},
+        )
+    async with counting:
+        return shapes.CountedShape(**await replays.count_replay(call.database, _new(call, body)))
 
 
 @route("GET", "/replays/{replay_id}", Scope.READ)
