@@ -25,6 +25,6 @@ async def test_the_document_is_told_to_whoever_has_a_token(api: Api) -> None:
 
 
 async def test_whatever_is_sent_is_answered_as_the_document_says(dsn: str, tmp_path: Path) -> None:
-    code, told = await fuzz(dsn, 8, tmp_path)
+    code, told = await fuzz(dsn, 4, tmp_path)
     assert code == 0, told
-    assert generated(told) > 120
+    assert generated(told) > 60
