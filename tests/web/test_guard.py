@@ -321,7 +321,7 @@ async def test_who_counts_or_waits_keeps_nobody_else_waiting(api: Api) -> None:
             "select from aetherflow.endpoints where id = $1 for update", endpoint["id"]
         )
         path = f"/endpoints/{endpoint['id']}/state"
-        waiting = [asyncio.create_task(client("PUT", path, {"state": "paused"})) for _ in range(12)]
+        waiting = [asyncio.create_task(client("PUT", path, {"state": "paused"})) for _ in range(6)]
         await asyncio.sleep(0.3)
         loop = asyncio.get_running_loop()
         began = loop.time()
