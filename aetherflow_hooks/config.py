@@ -312,7 +312,10 @@ class WebSettings(Section):
         description="Listen without TLS beyond this machine, for a proxy that speaks it.",
     )
     connections_max: int = Field(
-        4, ge=1, le=100, description="Its connections to Postgres, beside those of the engine."
+        4,
+        ge=1,
+        le=100,
+        description="Its connections to Postgres, beside the engine's and one to know tokens by.",
     )
 
 

@@ -3,14 +3,14 @@
 import re
 import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import InputRefused, NotFound
 from aetherflow_hooks.manage.audit import audited
 from aetherflow_hooks.manage.endpoints import ID_BYTES, RATE_MAX, show_endpoint
-from aetherflow_hooks.manage.pages import ROWS_DEFAULT, ROWS_MAX, Page
+from aetherflow_hooks.manage.pages import EARLIEST, LATEST, ROWS_DEFAULT, ROWS_MAX, Page
 from aetherflow_hooks.rules.ranges import in_range
 from aetherflow_hooks.rules.topics import is_pattern
 
@@ -19,8 +19,6 @@ READ_MAX = 20_000  # events, where a filter has to read the data of each
 HINT = "replay"
 
 _REPLAY_ID = re.compile("rpl_[0-9a-f]{12}")
-_EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
-_LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +143,7 @@ def _filters(new: NewReplay) -> tuple[object, ...]:
         new.tenant,
         new.endpoint_id,
         new.pattern,
-        max(new.since or _EARLIEST, _EARLIEST),
-        min(new.until or _LATEST, _LATEST),
+        max(new.since or EARLIEST, EARLIEST),
+        min(new.until or LATEST, LATEST),
         new.only_failed,
     )

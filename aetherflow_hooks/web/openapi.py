@@ -17,6 +17,7 @@ from aetherflow_hooks.web.routes import EVENT_STREAM, IDS, JSON, PREFIX, Route
 
 REF = "#/components/schemas/{model}"
 BEARER = "token"
+PATH = f"{PREFIX}/openapi.json"
 
 _ALWAYS = (
     HTTPStatus.BAD_REQUEST,
@@ -172,8 +173,3 @@ def _responses(route: Route, schemas: Schemas) -> Iterator[tuple[str, dict[str, 
     for status in sorted(statuses):
         content = {CONTENT_TYPE: {"schema": problem}}
         yield str(status.value), {"description": status.phrase, "content": content}
-
-
-def path_of_document() -> str:
-    """Say where the document is."""
-    return f"{PREFIX}/openapi.json"

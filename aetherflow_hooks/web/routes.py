@@ -81,9 +81,15 @@ class Call:
             raise NotFound("tenant", asked or "")
         return own
 
-    def sees(self, tenant: str | None) -> bool:
-        """Tell whether what is of a tenant is there for this token."""
-        return self.access.tenant in (None, tenant)
+    def own(self, kind: str, name: str, found: dict[str, Any]) -> dict[str, Any]:
+        """Give what was found by its name, if it is there for this token.
+
+        Raises:
+            NotFound: it is another tenant's.
+        """
+        if self.access.tenant not in (None, found["tenant"]):
+            raise NotFound(kind, name)
+        return found
 
 
 Stream = AsyncGenerator[tuple[str, BaseModel] | None, None]

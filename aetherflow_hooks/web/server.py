@@ -20,7 +20,8 @@ from aetherflow_hooks.watch.log import LogEvent, log
 from aetherflow_hooks.web.api import ROUTES
 from aetherflow_hooks.web.guard import Doorman, Hosts, harden
 from aetherflow_hooks.web.live import Live
-from aetherflow_hooks.web.openapi import document, path_of_document
+from aetherflow_hooks.web.openapi import PATH as DOCUMENT
+from aetherflow_hooks.web.openapi import document
 from aetherflow_hooks.web.problems import Problem, problem_of
 from aetherflow_hooks.web.routes import JSON, Call, Lent, Route
 
@@ -95,7 +96,7 @@ class Server:
         )
         application.router.add_get("/livez", self._livez)
         application.router.add_get("/readyz", self._readyz)
-        application.router.add_get(path_of_document(), self._document)
+        application.router.add_get(DOCUMENT, self._document)
         for route in ROUTES:
             application.router.add_route(route.method, route.path, self._handler(route))
         self._runner = web.AppRunner(

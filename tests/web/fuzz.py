@@ -17,7 +17,7 @@ from aetherflow_hooks.manage.events import emit_event
 from aetherflow_hooks.manage.replays import NewReplay, start_replay
 from aetherflow_hooks.manage.tokens import Scope, add_token
 from aetherflow_hooks.model import delivery_id
-from aetherflow_hooks.web.openapi import path_of_document
+from aetherflow_hooks.web.openapi import PATH as DOCUMENT
 from tests.conftest import FAST, roomy_folder, settings_for
 from tests.web.conftest import free_port
 
@@ -47,7 +47,7 @@ async def fuzz(dsn: str, examples: int, folder: Path) -> tuple[int, str]:
         )
         process = await asyncio.create_subprocess_exec(
             *(Path(sys.executable).with_name("schemathesis"), "--config-file", config, "run"),
-            f"http://127.0.0.1:{port}{path_of_document()}",
+            f"http://127.0.0.1:{port}{DOCUMENT}",
             *("--header", f"Authorization: Bearer {token}"),
             *("--phases", "fuzzing", "--max-examples", str(examples), "--continue-on-failure"),
             *("--exclude-checks", LEFT_OUT, "--exclude-path-regex", "tokens/|stream"),

@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import ssl
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -13,8 +15,9 @@ from aetherflow_hooks.manage import attempts, deliveries, events
 from aetherflow_hooks.manage.tokens import Scope
 from aetherflow_hooks.model import delivery_id
 from aetherflow_hooks.web.api import ROUTES
-from aetherflow_hooks.web.openapi import path_of_document
+from aetherflow_hooks.web.openapi import PATH as DOCUMENT
 from aetherflow_hooks.web.routes import PREFIX, Route
+from tests.authority import Authority
 from tests.conftest import World
 from tests.web.conftest import Api, free_port
 
@@ -57,7 +60,7 @@ async def test_nothing_is_open_without_a_token(api: Api) -> None:
     nobody = api.with_token(None)
     answers = await asyncio.gather(
         *(nobody(route.method, path_of(route), body_of(route)) for route in ROUTES),
-        nobody("GET", path_of_document().removeprefix(PREFIX)),
+        nobody("GET", DOCUMENT.removeprefix(PREFIX)),
     )
     for answer in answers:
         answer.problem(401, "a token is needed")
@@ -450,6 +453,25 @@ async def test_a_port_that_is_taken_is_one_clear_error(world: World) -> None:
     async with world.engine(web={"port": port}):
         with pytest.raises(ConfigInvalid, match="nothing can listen there"):
             await start_engine(world.settings(web={"port": port}))
+
+
+async def test_it_speaks_tls_where_it_has_a_certificate(world: World, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    port = free_port()
+    web = {"port": port, "certificate_file": str(authority.issue("localhost", "127.0.0.1"))}
+    trusting = ssl.create_default_context(cafile=authority.file)
+    async with world.engine(web=web), aiohttp.ClientSession() as session:
+        url = f"https://localhost:{port}/livez"
+        async with session.get(url, ssl=trusting) as answer:
+            assert await answer.text() == "ok\n"
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await session.get(url)
+        with pytest.raises(aiohttp.ClientError):
+            await session.get(url.replace("https", "http"))
+    for wrong in (tmp_path / "none.pem", tmp_path / "empty.pem"):
+        (tmp_path / "empty.pem").write_text("")
+        with pytest.raises(ConfigInvalid, match=r"web\.certificate_file cannot be used"):
+            await start_engine(world.settings(web={"port": port, "certificate_file": str(wrong)}))
 
 
 @pytest.mark.parametrize(

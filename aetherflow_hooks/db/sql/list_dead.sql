@@ -8,8 +8,8 @@
 --   $7 looked_max bigint
 -- returns endpoint_id, event_id, attempts, reason, died_at, is_place
 --
--- Null leaves a filter out; a tenant's are looked for at its endpoints. At most $7 are looked at: where there may be more behind them that fits,
--- there is one row more, which is_place and not told.
+-- Null leaves a filter out; a tenant's are looked for at its endpoints. At most $7 are looked at: where
+-- there may be more behind them that fits, there is one row more, which is_place and not told.
 with looked as materialized (
     (
         select d.endpoint_id, d.event_id, d.attempts, d.reason, d.died_at

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from aetherflow_hooks.errors import NotFound
 from aetherflow_hooks.manage import deliveries
 from aetherflow_hooks.manage.tokens import Scope
 from aetherflow_hooks.web import shapes
@@ -15,10 +14,9 @@ async def own(call: Call, delivery_id: str) -> dict[str, Any]:
     Raises:
         NotFound: there is none of this id, or it is another tenant's.
     """
-    found = await deliveries.show_delivery(call.database, delivery_id)
-    if not call.sees(found["tenant"]):
-        raise NotFound("delivery", delivery_id)
-    return found
+    return call.own(
+        "delivery", delivery_id, await deliveries.show_delivery(call.database, delivery_id)
+    )
 
 
 @route("GET", "/deliveries", Scope.READ)

@@ -1,9 +1,8 @@
 """Endpoints."""
 
 from http import HTTPStatus
-from typing import cast
+from typing import Any, cast
 
-from aetherflow_hooks.errors import NotFound
 from aetherflow_hooks.manage import endpoints, secrets
 from aetherflow_hooks.manage.endpoints import EndpointChange, NewEndpoint
 from aetherflow_hooks.manage.tokens import Scope
@@ -12,16 +11,15 @@ from aetherflow_hooks.web import shapes
 from aetherflow_hooks.web.routes import Call, members, route
 
 
-async def own(call: Call, endpoint_id: str) -> dict[str, object]:
+async def own(call: Call, endpoint_id: str) -> dict[str, Any]:
     """Give an endpoint that is there for whoever asks.
 
     Raises:
         NotFound: there is none of this id, or it is another tenant's.
     """
-    found = await endpoints.show_endpoint(call.database, endpoint_id)
-    if not call.sees(found["tenant"]):
-        raise NotFound("endpoint", endpoint_id)
-    return found
+    return call.own(
+        "endpoint", endpoint_id, await endpoints.show_endpoint(call.database, endpoint_id)
+    )
 
 
 @route("GET", "/endpoints", Scope.READ)

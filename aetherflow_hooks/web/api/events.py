@@ -3,7 +3,6 @@
 from http import HTTPStatus
 from typing import Any
 
-from aetherflow_hooks.errors import NotFound
 from aetherflow_hooks.manage import events
 from aetherflow_hooks.manage.tokens import Scope
 from aetherflow_hooks.web import shapes
@@ -16,10 +15,9 @@ async def own(call: Call, event_id: str, after: str | None = None) -> dict[str, 
     Raises:
         NotFound: there is none of this id, or it is another tenant's.
     """
-    found = await events.show_event(call.database, event_id, after=after)
-    if not call.sees(found["tenant"]):
-        raise NotFound("event", event_id)
-    return found
+    return call.own(
+        "event", event_id, await events.show_event(call.database, event_id, after=after)
+    )
 
 
 @route("GET", "/events", Scope.READ)

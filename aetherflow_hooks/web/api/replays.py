@@ -3,7 +3,6 @@
 from http import HTTPStatus
 from typing import Any
 
-from aetherflow_hooks.errors import NotFound
 from aetherflow_hooks.manage import replays
 from aetherflow_hooks.manage.replays import NewReplay
 from aetherflow_hooks.manage.tokens import Scope
@@ -18,10 +17,7 @@ async def own(call: Call, replay_id: str) -> dict[str, Any]:
     Raises:
         NotFound: there is none of this id, or it is not of this tenant alone.
     """
-    found = await replays.show_replay(call.database, replay_id)
-    if not call.sees(found["tenant"]):
-        raise NotFound("replay", replay_id)
-    return found
+    return call.own("replay", replay_id, await replays.show_replay(call.database, replay_id))
 
 
 @route("GET", "/replays", Scope.READ)
