@@ -83,8 +83,11 @@ def show(settings: Settings, delivery_id: str, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    history = found.pop("history")
+    history, request = found.pop("history"), found.pop("request")
     print_fields(found)
+    if request is not None:
+        click.echo()
+        print_fields(request["headers"])
     click.echo()
     print_rows(history, ATTEMPT_SHORT, as_json=False)
 

@@ -21,6 +21,7 @@ from aetherflow_hooks.db import Database, check_schema, migrate
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
 from aetherflow_hooks.errors import InputRefused
 from aetherflow_hooks.manage.pages import ROWS_DEFAULT, ROWS_MAX, Page
+from aetherflow_hooks.rules.texts import visible
 from aetherflow_hooks.watch import log
 
 Command = Callable[..., Any]
@@ -172,10 +173,4 @@ def plain(value: Any) -> str:
         return f"{value:.3g}"
     if isinstance(value, list | tuple):
         return ", ".join(plain(item) for item in value)
-    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
-    if text.isprintable():
-        return text
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
+    return visible(json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value))

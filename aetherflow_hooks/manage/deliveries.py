@@ -1,6 +1,7 @@
 """Deliveries: look at them, and decide over one by hand."""
 
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -11,10 +12,15 @@ from aetherflow_hooks.manage.audit import audited
 from aetherflow_hooks.manage.events import delivery_of
 from aetherflow_hooks.manage.pages import NEWEST, ROWS_DEFAULT, ROWS_MAX, Page, Place, place_of
 from aetherflow_hooks.model import delivery_id
+from aetherflow_hooks.rules.bodies import event_of
 from aetherflow_hooks.rules.ranges import in_range
 from aetherflow_hooks.rules.states import State
 
 LOOKED_MAX = 10_000  # deliveries, where only some of them are told
+
+NOT_SHOWN = "(not shown)"
+NOT_KEPT = "(made for each attempt, and not kept)"
+NOT_YET = "(when it is sent)"
 
 _DELIVERY_ID = re.compile("dlv_([0-9a-f]{24})_([0-9a-f]{12})")
 _ENDPOINT_ID = re.compile("ep_[0-9a-f]{12}")
@@ -111,7 +117,9 @@ def _written(row: Row) -> str:
 async def show_delivery(database: Database, text: str) -> dict[str, Any]:
     """Give a delivery with its event's `type` and `data`, its endpoint's `url`, and its attempts.
 
-    Keys besides: tenant, and as in `show_event`. Of an attempt: attempt, trigger (manual, replay,
+    Keys besides: tenant, as in `show_event`, and `request`: the body as it is sent, and the headers
+    of the last attempt, but for values that are secret; None where there is nothing to send any
+    more. Of an attempt: attempt, trigger (manual, replay,
     or None: its schedule), started_at, duration_ms, outcome, verdict, status, error, and response,
     the start of a failing answer in bytes. Type and data are None where the event is not kept any
     more, data where it was expunged, and the URL where the endpoint was deleted.
@@ -125,16 +133,37 @@ async def show_delivery(database: Database, text: str) -> dict[str, Any]:
         raise NotFound("delivery", text)
     events = await database.rows("show_event", event_id)
     endpoints = await database.rows("list_endpoints", None, endpoint_id, None, None, None, 1)
+    history = await database.rows("delivery_attempts", endpoint_id, event_id)
+    has_data = bool(events) and events[0]["data"] is not None
     return {
         **delivery_of(found[0]),
         "tenant": (events or endpoints or [{"tenant": None}])[0]["tenant"],
         "url": endpoints[0]["url"] if endpoints else None,
         "type": events[0]["type"] if events else None,
         "data": events[0]["data"] if events else None,
-        "history": [
-            dict(row) for row in await database.rows("delivery_attempts", endpoint_id, event_id)
-        ],
+        "request": _request(text, events[0], endpoints, history) if has_data else None,
+        "history": [dict(row) for row in history],
     }
+
+
+def _request(
+    text: str, event: Row, endpoints: Sequence[Row], history: Sequence[Row]
+) -> dict[str, Any]:
+    """Give what is sent of a delivery, with the headers of its last attempt, or of its first."""
+    last = history[-1] if history else None
+    body = event_of(event["id"], event["type"], event["data"], int(event["emitted_at"].timestamp()))
+    headers = {
+        "Content-Type": "application/json",
+        "X-AetherFlow-Signature": NOT_KEPT,
+        "X-AetherFlow-Event": event["type"],
+        "X-AetherFlow-Delivery": text,
+        "X-AetherFlow-Attempt": str(last["attempt"] if last else 1),
+        "webhook-id": event["id"],
+        "webhook-timestamp": str(int(last["started_at"].timestamp())) if last else NOT_YET,
+        "webhook-signature": NOT_KEPT,
+    }
+    own = endpoints[0]["headers"] if endpoints else []
+    return {"headers": headers | dict.fromkeys(own, NOT_SHOWN), "body": body.body.decode()}
 
 
 async def retry_delivery(database: Database, text: str) -> None:
