@@ -311,6 +311,9 @@ class WebSettings(Section):
         False,
         description="Listen without TLS beyond this machine, for a proxy that speaks it.",
     )
+    embed_origins: tuple[
+        Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]{1,255}$")], ...
+    ] = Field((), description='Whose pages may show a link in a frame: "https://app.example.com".')
     connections_max: int = Field(
         4,
         ge=1,

@@ -45,6 +45,7 @@ class Sweep:
             await self._database.rows("purge_secrets")
             await self._database.rows("purge_engines", ENGINE_FORGOTTEN_SECONDS)
             await self._database.rows("purge_repeats", ANSWER_FORGOTTEN_SECONDS)
+            await self._database.rows("purge_sessions")
         log.debug(LogEvent.SWEEP_DONE, rows=removed)
         return self._settings.sweep.every_seconds
 

@@ -39,7 +39,8 @@ class Scope(StrEnum):
 class Access:
     """Who somebody is, and what that opens."""
 
-    token_id: str
+    actor: str  # token: or link: and its id, as the audit has it
+    token_id: str | None  # which it comes of; None: a command made the link
     scope: Scope
     tenant: str | None  # None: every one
 
@@ -64,13 +65,11 @@ async def add_token(
         raise InputRefused("who decides over everything is not of one tenant: ask for write")
     if expires_at is not None and expires_at <= datetime.now(UTC):
         raise InputRefused(f"the token would have expired, at {expires_at}")
-    token_id = secrets.token_hex(ID_BYTES)
-    secret = base64.urlsafe_b64encode(secrets.token_bytes(SECRET_BYTES)).rstrip(b"=")
-    digest = hashlib.sha256(secret).digest()
+    token_id, secret, digest = new_secret_part()
     async with audited(database, "token.add", token_id, look=show_token) as bound:
         await bound.value("add_token", token_id, digest, name, scope, tenant, expires_at)
         told = await show_token(bound, token_id)
-    return {**told, "token": f"af_{token_id}_{secret.decode()}"}
+    return {**told, "token": f"af_{token_id}_{secret}"}
 
 
 async def list_tokens(database: Database) -> list[dict[str, Any]]:
@@ -106,10 +105,20 @@ async def access_of(database: Database, presented: bytes) -> Access | None:
     found = _TOKEN.fullmatch(presented)
     token_id, secret = (found[1].decode(), found[2]) if found else ("", b"")
     rows = await database.rows("find_token", token_id)
-    digest = hashlib.sha256(secret).digest()
-    if not hmac.compare_digest(digest, rows[0]["hash"] if rows else _NOBODY):
+    if not is_secret_of(secret, rows[0]["hash"] if rows else None):
         return None
     (row,) = rows
     if row["is_unused"]:
         await database.value("use_token", token_id)
-    return Access(token_id, Scope(row["scope"]), row["tenant"])
+    return Access(f"token:{token_id}", token_id, Scope(row["scope"]), row["tenant"])
+
+
+def new_secret_part() -> tuple[str, str, bytes]:
+    """Make an id, a secret of 256 bits that goes with it, and the digest that is kept of that."""
+    secret = base64.urlsafe_b64encode(secrets.token_bytes(SECRET_BYTES)).rstrip(b"=")
+    return secrets.token_hex(ID_BYTES), secret.decode(), hashlib.sha256(secret).digest()
+
+
+def is_secret_of(presented: bytes, digest: bytes | None) -> bool:
+    """Tell whether it is the secret of a digest; None: there is none, which takes as long."""
+    return hmac.compare_digest(hashlib.sha256(presented).digest(), digest or _NOBODY)

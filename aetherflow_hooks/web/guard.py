@@ -12,6 +12,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from aetherflow_hooks.db import Database
+from aetherflow_hooks.manage import sessions
 from aetherflow_hooks.manage.tokens import Access, access_of
 from aetherflow_hooks.web.problems import Problem
 
@@ -24,11 +25,13 @@ WAITING_MAX = 100  # failures that are being kept waiting
 _UNAUTHORIZED = (
     "a token is needed: Authorization: Bearer af_…, as `aetherflow-hooks token add` made it"
 )
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'"
+)
 _HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'",
+    "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -82,6 +85,25 @@ class Doorman:
                 HTTPStatus.UNAUTHORIZED, _UNAUTHORIZED, headers={"WWW-Authenticate": "Bearer"}
             )
         return access
+
+    async def log_in(self, request: web.BaseRequest, token: str) -> str | None:
+        """Give the key of a session for a token that somebody typed; None: it opens nothing.
+
+        Raises:
+            Problem: 429, very many are wrong at once.
+        """
+        key = await sessions.log_in(self._database, token.encode("utf-8", "surrogateescape"))
+        if key is None:
+            await self._fail(request.remote or "")
+        return key
+
+    async def log_out(self, key: str) -> None:
+        """End a session."""
+        await sessions.log_out(self._database, key)
+
+    async def visitor(self, kind: str, key: str) -> Access | None:
+        """Tell what the key of a log-in or of a link opens; None: nothing."""
+        return await sessions.session_access(self._database, kind, key)
 
     async def is_still_in(self, request: web.BaseRequest) -> bool:
         """Tell whether the token of a request that was let in opens something still."""

@@ -23,7 +23,7 @@ async def once(
     database: Database,
     keyring: Keyring,
     *,
-    token_id: str,
+    actor: str,
     key: str,
     request: bytes,
     make: Callable[[Database], Awaitable[str]],
@@ -39,14 +39,14 @@ async def once(
             HTTPStatus.UNPROCESSABLE_ENTITY, f"an {HEADER} is 1 to 255 visible ASCII characters"
         )
     fingerprint = hashlib.sha256(request).digest()
-    owner = f"repeat:{token_id}:{key}"
+    owner = f"repeat:{actor}:{key}"
     async with database.transaction() as bound:
-        if await bound.value("claim_repeat", token_id, key, fingerprint) is not None:
+        if await bound.value("claim_repeat", actor, key, fingerprint) is not None:
             answer = await make(bound)
             sealed = keyring.seal(answer, owner, secrets.token_bytes(NONCE_BYTES))
-            await bound.value("keep_answer", token_id, key, sealed)
+            await bound.value("keep_answer", actor, key, sealed)
             return answer
-        found = await bound.rows("find_repeat", token_id, key)
+        found = await bound.rows("find_repeat", actor, key)
     if not found:  # it was forgotten at this very moment
         raise DatabaseUnavailable("ask again")
     (known,) = found

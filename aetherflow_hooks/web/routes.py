@@ -5,7 +5,7 @@ import inspect
 import json
 import re
 import typing
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Self
@@ -33,6 +33,7 @@ IDS = {
     "delivery_id": r"dlv_[0-9a-f]{24}_[0-9a-f]{12}",
     "replay_id": r"rpl_[0-9a-f]{12}",
     "token_id": r"[0-9a-f]{12}",
+    "link_id": r"[0-9a-f]{12}",
 }
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
@@ -62,11 +63,23 @@ class Call:
     settings: Settings
     lent: Lent
     still_in: Callable[[], Awaitable[bool]]  # whether the token opens what it did
-    raw: bytes  # the body as it came
+    raw: bytes = b""  # the body as it came
 
     def on(self, database: Database) -> Self:
         """Give the same call for another database: a transaction's."""
         return replace(self, database=database)
+
+    def check(self, needed: Scope) -> None:
+        """Make sure that whoever asks may do this.
+
+        Raises:
+            Problem: 403, their scope does not cover it.
+        """
+        if not self.access.scope.covers(needed):
+            raise Problem(
+                HTTPStatus.FORBIDDEN,
+                f"this token's scope is {self.access.scope}, and {needed} is needed",
+            )
 
     def tenant(self, asked: str | None = None) -> str | None:
         """Give the tenant whose things are meant; None: everybody's.
@@ -129,12 +142,7 @@ class Route:
             Problem: the query or the body cannot be used.
             HooksError: as the function that carries it out.
         """
-        given: dict[str, Any] = {}
-        for name in self.parameters:
-            text = request.match_info[name]
-            if name in IDS and not re.fullmatch(IDS[name], text):
-                raise NotFound(name.removesuffix("_id"), text)
-            given[name] = text
+        given: dict[str, Any] = {**checked_ids(request, self.parameters)}
         if self.query is not None:
             given["query"] = _query(self.query, request)
         elif request.query_string:
@@ -142,7 +150,7 @@ class Route:
         if self.body is not None:
             given["body"] = _body(self.body, request, call.raw)
         if self.is_stream:
-            return await _streamed(request, self.handler(call, **given))  # type: ignore[arg-type]
+            return await streamed(request, self.handler(call, **given))  # type: ignore[arg-type]
         key = request.headers.get(HEADER) if self.repeats else None
         if key is None:
             text = await self._told(call, given)
@@ -150,7 +158,7 @@ class Route:
             text = await once(
                 call.database,
                 call.settings.keyring(),
-                token_id=call.access.token_id,
+                actor=call.access.actor,
                 key=key,
                 request=f"{self.method} {request.path}\n".encode() + call.raw,
                 make=lambda bound: self._told(call.on(bound), given),
@@ -198,7 +206,20 @@ def route(
     return make
 
 
-async def _streamed(request: web.Request, events: Stream) -> web.StreamResponse:
+def checked_ids(request: web.Request, names: Iterable[str]) -> dict[str, str]:
+    """Give the parts of a path that vary.
+
+    Raises:
+        NotFound: one is not of the form that ids of its kind have.
+    """
+    found = {name: request.match_info[name] for name in names}
+    for name, text in found.items():
+        if name in IDS and not re.fullmatch(IDS[name], text):
+            raise NotFound(name.removesuffix("_id"), text)
+    return found
+
+
+async def streamed(request: web.Request, events: Stream) -> web.StreamResponse:
     """Send events as they come, until whoever asked is gone or the server stops."""
     first = await anext(events)  # what is wrong with the request is told as a problem still
     response = web.StreamResponse()

@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -18,6 +18,7 @@ from aetherflow_hooks.manage.tokens import Access
 from aetherflow_hooks.manage.trial import TryOut
 from aetherflow_hooks.watch.log import LogEvent, log
 from aetherflow_hooks.web.api import ROUTES
+from aetherflow_hooks.web.dashboard import Site, is_for_people, problem_page
 from aetherflow_hooks.web.guard import Doorman, Hosts, harden
 from aetherflow_hooks.web.live import Live
 from aetherflow_hooks.web.openapi import PATH as DOCUMENT
@@ -31,6 +32,8 @@ STOP_SECONDS = 2.0  # for requests under way
 DOOR_SECONDS = 2.0  # for Postgres to know a token, or to show that it is there
 # A request waits for no lock that somebody holds, and for no statement that does not end.
 SHORT_OF_PATIENCE = {"lock_timeout": "2s", "statement_timeout": "8s"}
+
+FAULT = HTTPStatus.INTERNAL_SERVER_ERROR
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -99,6 +102,7 @@ class Server:
         application.router.add_get(DOCUMENT, self._document)
         for route in ROUTES:
             application.router.add_route(route.method, route.path, self._handler(route))
+        Site(self._doorman, self._call, settings.embed_origins).add_to(application.router)
         self._runner = web.AppRunner(
             application, access_log=None, handle_signals=False, shutdown_timeout=STOP_SECONDS
         )
@@ -141,51 +145,42 @@ class Server:
             if request.path not in PROBES:  # which are asked by address, and tell nothing
                 self._hosts.check(request)
             response = await handler(request)
-        except Problem as problem:
-            response = problem.answer()
-        except HooksError as error:
-            response = self._refusal(error)
-        except web.HTTPException as error:  # of the router, or a body that is too large
-            status = HTTPStatus(error.status)
-            response = Problem(status, _ROUTER_SAYS.get(status, status.phrase)).answer()
-            if "Allow" in error.headers:
-                response.headers["Allow"] = error.headers["Allow"]
-        except Exception as error:  # noqa: BLE001  a defect of ours; the log tells
-            response = self._fault(error)
+        except Exception as error:  # noqa: BLE001  of any kind: a defect of ours is told as one
+            problem = self._problem(error)
+            response = problem_page(problem) if is_for_people(request) else problem.answer()
         if not response.prepared:
             harden(response)
         return response
 
-    def _refusal(self, error: HooksError) -> web.Response:
-        problem = problem_of(error)
-        if problem.status is HTTPStatus.INTERNAL_SERVER_ERROR:
-            return self._fault(error)
-        return problem.answer()
-
-    def _fault(self, error: Exception) -> web.Response:
-        """Say that it is our fault, and keep the reason to ourselves."""
-        problem = Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "this is our fault; the log tells more")
+    def _problem(self, error: Exception) -> Problem:
+        """Say what an error is to whoever asked; of our own faults the log tells the reason."""
+        match error:
+            case Problem():
+                return error
+            case web.HTTPException():  # of the router, or a body that is too large
+                status = HTTPStatus(error.status)
+                allow = {name: it for name, it in error.headers.items() if name == "Allow"}
+                return Problem(status, _ROUTER_SAYS.get(status, status.phrase), headers=allow)
+            case HooksError() if (problem := problem_of(error)).status != FAULT:
+                return problem
+        problem = Problem(FAULT, "this is our fault; the log tells more")
         log.error(LogEvent.STAGE_FAILED, stage="web", problem=problem.id, exc_info=error)
-        return problem.answer()
+        return problem
 
     def _handler(self, route: Route) -> Answer:
         async def answer(request: web.Request) -> web.StreamResponse:
             access = await self._doorman.admit(request)
-            if not access.scope.covers(route.scope):
-                raise Problem(
-                    HTTPStatus.FORBIDDEN,
-                    f"this token's scope is {access.scope}, and {route.scope} is needed",
-                )
+            call = self._call(access, partial(self._doorman.is_still_in, request))
+            call.check(route.scope)
             raw = await request.read() if route.body is not None else b""
-            return await route.answer(request, self._call(request, access, raw))
+            return await route.answer(request, replace(call, raw=raw))
 
         return answer
 
-    def _call(self, request: web.Request, access: Access, raw: bytes) -> Call:
-        database = self._database.acting(f"token:{access.token_id}")
+    def _call(self, access: Access, still_in: Callable[[], Awaitable[bool]]) -> Call:
+        database = self._database.acting(access.actor)
         lent = Lent(self._hooks.try_out, self._live, self._counting)
-        still_in = partial(self._doorman.is_still_in, request)
-        return Call(access, database, self._settings, lent, still_in, raw)
+        return Call(access, database, self._settings, lent, still_in)
 
     async def _document(self, request: web.Request) -> web.Response:
         await self._doorman.admit(request)

@@ -16,6 +16,7 @@ from aetherflow_hooks.manage.endpoints import (
 )
 from aetherflow_hooks.manage.pages import ROWS_DEFAULT, ROWS_MAX
 from aetherflow_hooks.manage.secrets import OVERLAP_SECONDS_DEFAULT, OVERLAP_SECONDS_MAX
+from aetherflow_hooks.manage.sessions import LINK_SECONDS, LINK_SECONDS_DEFAULT
 from aetherflow_hooks.manage.tokens import NAME_MAX, Scope
 from aetherflow_hooks.model import EndpointState
 from aetherflow_hooks.rules.states import State
@@ -486,6 +487,9 @@ class DeliveryShape(DeliveryOfEvent):
     url: str | None
     type: str | None
     data: str | None
+    request: RequestShape | None = Field(
+        description="What is sent, with the headers of the last attempt; secret values are not."
+    )
     history: list[HistoryShape]
 
 
@@ -639,6 +643,7 @@ class NumbersShape(Answer):
 class StatusQuery(OfTenant):
     """Which endpoints."""
 
+    endpoint_id: EndpointId | None = Field(None, description="Only this one.")
     after: EndpointId | None = Field(None, description="Those behind this one.")
     limit: Limit = 100
 
@@ -729,6 +734,33 @@ class TokensPage(Answer):
     """Every token."""
 
     items: list[TokenShape]
+
+
+class NewLinkShape(Shape):
+    """A link to the dashboard that is to be."""
+
+    tenant: Text | None = Field(
+        None, description="Whose things it shows; a token's own, if it has."
+    )
+    scope: Literal[Scope.READ, Scope.WRITE] = Field(
+        Scope.READ, description="read looks; write changes endpoints and sends again too."
+    )
+    seconds: float = Field(
+        LINK_SECONDS_DEFAULT,
+        ge=LINK_SECONDS[0],
+        le=LINK_SECONDS[1],
+        description="How long it opens.",
+    )
+
+
+class LinkShape(Answer):
+    """A link that was made, this once."""
+
+    id: str
+    tenant: str
+    scope: str
+    expires_at: AwareDatetime
+    path: str = Field(description="Where it leads on this server.")
 
 
 class ChangesQuery(Shape):

@@ -31,7 +31,9 @@ async def test_a_token_opens_what_it_says_until_it_is_revoked(world: World) -> N
     database = world.database
     made = await add_token(database, "ci", Scope.WRITE, tenant="acme")
     presented = made["token"].encode()
-    assert await access_of(database, presented) == Access(made["id"], Scope.WRITE, "acme")
+    assert await access_of(database, presented) == Access(
+        f"token:{made['id']}", made["id"], Scope.WRITE, "acme"
+    )
     stored = await world.value("select to_jsonb(t)::text from aetherflow.tokens t")
     assert made["token"].rpartition("_")[2] not in stored
     (listed,) = await list_tokens(database)

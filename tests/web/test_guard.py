@@ -27,6 +27,7 @@ IDS = {
     "delivery_id": "dlv_" + "0" * 24 + "_" + "0" * 12,
     "replay_id": "rpl_000000000000",
     "token_id": "0" * 12,
+    "link_id": "0" * 12,
     "type": "not.there",
 }
 BODIES: dict[str, Any] = {
@@ -39,6 +40,7 @@ BODIES: dict[str, Any] = {
     "events_emit": {"type": "a.b", "data": {}},
     "events_emit_batch": {"events": [{"type": "a.b", "data": {}}]},
     "tokens_add": {"name": "x", "scope": "read"},
+    "links_add": {"tenant": "acme"},
     "replays_start": {"only_failed": True},
     "replays_count": {"only_failed": True},
 }
@@ -222,6 +224,7 @@ async def things_of(api: Api, tenant: str) -> dict[str, str]:
         "delivery_id": delivery_id(event["id"], endpoint["id"]),
         "replay_id": replay["id"],
         "token_id": "0" * 12,
+        "link_id": "0" * 12,
         "type": "not.there",
     }
 

@@ -7,6 +7,7 @@ from aetherflow_hooks.web.api import (
     endpoints,
     event_types,
     events,
+    links,
     numbers,
     replays,
     tokens,
@@ -16,7 +17,7 @@ ROUTES = tuple(
     route
     for module in (
         *(endpoints, event_types, events, deliveries, attempts),
-        *(replays, numbers, tokens, changes),
+        *(replays, numbers, tokens, links, changes),
     )
     for route in module.ROUTES
 )

@@ -30,10 +30,13 @@ async def show(call: Call, query: shapes.NumbersQuery) -> shapes.NumbersShape:
 
 @route("GET", "/status", Scope.READ)
 async def list_(call: Call, query: shapes.StatusQuery) -> shapes.StatusPage:
-    """Tell how every endpoint is doing: what waits now, and how the last hour went."""
+    """Tell how each endpoint, or one, is doing: what waits now, and how the last hour went."""
+    if query.endpoint_id is not None:
+        await own(call, query.endpoint_id)
     rows = await status.endpoint_status(
         call.database,
         tenant=call.tenant(query.tenant),
+        endpoint_id=query.endpoint_id,
         after=query.after,
         rows_max=query.limit,
     )

@@ -1,0 +1,100 @@
+"""Events: what was emitted, and what became of it."""
+
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+
+from aetherflow_hooks.errors import InputRefused
+from aetherflow_hooks.web import shapes
+from aetherflow_hooks.web.api import event_types, events
+from aetherflow_hooks.web.dashboard.forms import filled, json_object, moments, some
+from aetherflow_hooks.web.dashboard.visits import Visit, page
+
+
+@page("GET", "/events")
+async def list_(visit: Visit) -> web.Response:
+    """List events, the newest first."""
+    given = some(visit.query, "tenant", "type", "before") | moments(visit.query, "since", "until")
+    found = await visit.ask(events.list_, query=filled(shapes.EventsQuery, given))
+    return visit.show(
+        "events.html", found=found, asked=visit.query, may_emit=visit.may(events.emit)
+    )
+
+
+@page("GET", "/events/new", is_of_portal=False)
+async def new(visit: Visit) -> web.Response:
+    """Show the form of a new event, with the example of a type."""
+    return await _form(visit, dict(visit.query))
+
+
+@page("POST", "/events/new", is_of_portal=False)
+async def emit(visit: Visit) -> web.Response:
+    """Emit an event, its data byte for byte as it was typed."""
+    form = visit.form
+    text = form.get("data", "")
+    try:
+        given: dict[str, Any] = some(form, "type", "tenant", "idempotency_key", "ordering_key")
+        given |= moments(form, "deliver_at", "expires_at")
+        given["data"] = json_object("data", text)
+        if form.get("validate"):
+            given["validate"] = True
+        body = filled(shapes.NewEventShape, given)
+        made = await visit.ask(events.emit, body=body, raw=f'{{"data": {text or "{}"}}}')
+    except InputRefused as error:
+        return await _form(visit, form, wrong=str(error))
+    return visit.go(f"/events/{made.id}", did="emitted")
+
+
+@page("GET", "/events/{event_id}")
+async def show(visit: Visit, event_id: str) -> web.Response:
+    """Show an event with its data, and what became of it at each endpoint."""
+    query = filled(shapes.EventQuery, some(visit.query, "after"))
+    found = await visit.ask(events.show, event_id=event_id, query=query)
+    return visit.show("event.html", event=found, may_write=visit.may(events.expunge))
+
+
+@page("GET", "/events/{event_id}/data")
+async def data(visit: Visit, event_id: str) -> web.Response:
+    """Hand the data of an event over as a file: no browser is to make a page of it."""
+    found = await visit.ask(events.show, event_id=event_id, query=shapes.EventQuery())
+    return web.Response(
+        body=(found.data or "").encode(),
+        content_type="application/octet-stream",
+        headers={"Content-Disposition": f'attachment; filename="{event_id}.json"'},
+    )
+
+
+@page("POST", "/events/{event_id}/cancel")
+async def cancel(visit: Visit, event_id: str) -> web.Response:
+    """Let an event go to nobody that is scheduled for later."""
+    await visit.ask(events.cancel, event_id=event_id)
+    return visit.go(f"/events/{event_id}", did="cancelled")
+
+
+@page("POST", "/events/{event_id}/expunge")
+async def expunge(visit: Visit, event_id: str) -> web.Response:
+    """Delete the data of an event."""
+    await visit.ask(events.expunge, event_id=event_id)
+    return visit.go(f"/events/{event_id}", did="expunged")
+
+
+async def _form(visit: Visit, typed: Any, *, wrong: str | None = None) -> web.Response:
+    visit.call.check(events.emit.scope)
+    found = await visit.ask(event_types.list_, query=shapes.EventTypesQuery(deprecated=False))
+    types = [row.type for row in found.items]
+    chosen = typed.get("type") or types[0]
+    example = ""
+    if chosen in types:
+        example = (await visit.ask(event_types.show, type=chosen)).example or ""
+    names = ("tenant", "idempotency_key", "ordering_key", "deliver_at", "expires_at", "validate")
+    return visit.show(
+        "event_form.html",
+        status=HTTPStatus.UNPROCESSABLE_ENTITY if wrong else HTTPStatus.OK,
+        types=types,
+        typed=dict.fromkeys(names, "") | {"data": example} | dict(typed) | {"type": chosen},
+        wrong=wrong,
+    )
+
+
+PAGES = (list_, new, emit, show, data, cancel, expunge)
