@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz fuzz-api chaos check lock bench format clean
+.PHONY: help demo test fuzz fuzz-api chaos check lock bench pictures format clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ lock: $(VENV)/.ready ## pin what CI installs to what is installed here
 bench: $(VENV)/.ready ## rate, latency and cost beside other queues; ARGS="--help" tells what else
 	$(BIN)/python -m pip install --quiet --editable ".[bench]"
 	$(BIN)/aetherflow-hooks bench $(ARGS)
+
+pictures: $(VENV)/.ready ## the pictures of the dashboard anew, with the Chromium of this machine
+	$(BIN)/python -m tests.web.pictures
 
 format: $(VENV)/.ready ## put the code in form
 	$(BIN)/ruff format .

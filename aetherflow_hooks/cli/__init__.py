@@ -15,6 +15,7 @@ from aetherflow_hooks.cli.endpoint import endpoint
 from aetherflow_hooks.cli.event import event
 from aetherflow_hooks.cli.event_type import event_type
 from aetherflow_hooks.cli.keys import keys
+from aetherflow_hooks.cli.link import link
 from aetherflow_hooks.cli.replay import replay
 from aetherflow_hooks.cli.restore import restore
 from aetherflow_hooks.cli.roles import roles
@@ -35,7 +36,7 @@ def commands() -> None:
 
 COMMANDS = (
     *(demo, run, migrate, endpoint, emit, event, event_type, delivery, attempt, replay),
-    *(status, numbers, token, audit, restore, keys, roles, config, bench, systemd_unit),
+    *(status, numbers, token, link, audit, restore, keys, roles, config, bench, systemd_unit),
 )
 for command in COMMANDS:
     commands.add_command(command)

@@ -39,6 +39,8 @@ async def _demo(settings: Settings, *, once: bool) -> bool:
         if once or stopping.is_set():
             return complete
         click.echo(
+            f"\nThe dashboard is at {running.dashboard_url}, and this token opens it until the "
+            f"demo ends:\n  {running.token}\n"
             "\nEmit more from another terminal:\n"
             "  aetherflow-hooks emit workflow.completed "
             f"""'{{"workflow": {{"id": "wf_abc123"}}}}' --tenant {TENANT}\n"""

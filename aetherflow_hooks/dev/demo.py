@@ -1,7 +1,8 @@
-"""Demo: an engine, a receiver that verifies, and one event of each AetherFlow type."""
+"""Demo: an engine with its dashboard, a receiver that verifies, and an event of each type."""
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -22,6 +23,7 @@ from aetherflow_hooks.manage.endpoints import (
 from aetherflow_hooks.manage.event_types import show_event_type
 from aetherflow_hooks.manage.events import emit_event
 from aetherflow_hooks.manage.pages import ROWS_MAX
+from aetherflow_hooks.manage.tokens import Scope, add_token, revoke_token
 from aetherflow_hooks.receive import verify, verify_body
 from aetherflow_hooks.rules.topics import CATALOGUE
 
@@ -47,7 +49,8 @@ class Demo:
 
     def __init__(self, settings: Settings) -> None:
         """Prepare; entering starts everything."""
-        self._settings = settings
+        web = settings.web.model_copy(update={"port": settings.web.port or _free_port()})
+        self._settings = settings.model_copy(update={"web": web})
         self._stack = AsyncExitStack()
         self._receiver = Receiver(on_request=self._received)
         self._secret = ""
@@ -55,6 +58,8 @@ class Demo:
         # What came before emit had told its id; None while nothing is being emitted here.
         self._early: dict[str, tuple[Received, float]] | None = None
         self.url = ""
+        self.dashboard_url = f"http://127.0.0.1:{web.port}/"
+        self.token = ""  # that opens it, until the demo ends
         self.on_arrival: Callable[[Arrival], None] = lambda _: None
 
     async def emit_all(self) -> list[Arrival]:
@@ -130,6 +135,9 @@ class Demo:
             )
             self._stack.push_async_callback(delete_endpoint, self._database, added["id"])
             self._secret = added["secret"]
+            made = await add_token(self._database, TENANT, Scope.ADMIN)
+            self._stack.push_async_callback(revoke_token, self._database, made["id"])
+            self.token = made["token"]
         except BaseException:
             await self._stack.aclose()
             raise
@@ -149,3 +157,11 @@ class Demo:
                     await delete_endpoint(self._database, row["id"])
                 except PermissionError:
                     pass  # it runs, as somebody else
+
+
+def _free_port() -> int:
+    """Give a port of this machine that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
