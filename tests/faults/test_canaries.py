@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import asyncpg
@@ -16,6 +17,7 @@ from aetherflow_hooks.model import delivery_id
 from aetherflow_hooks.receive import verify, verify_body
 from aetherflow_hooks.rules.sealing import write_key
 from aetherflow_hooks.web.api import ROUTES
+from aetherflow_hooks.web.dashboard.pages import PAGES
 from tests.conftest import roomy_folder
 from tests.contract.test_cli import run
 from tests.web.conftest import PREFIX, free_port
@@ -26,6 +28,7 @@ TOKEN = "canary-header-token-7f3a9c21"
 QUERY = "canary-query-7f3a9c21"
 PASSWORD = "canary-password-7f3a9c21"
 DATA = "canary-payload-7f3a9c21"
+FORM = "application/x-www-form-urlencoded"
 KEY = write_key("ours", b"canary-key-7f3a9c21-------------")
 # What may stand nowhere but in the memory of the engine; what may not be logged.
 SECRETS = [SECRET, WHSEC.removeprefix("whsec_"), TOKEN, KEY.split()[1]]
@@ -90,7 +93,28 @@ async def answers_of_the_api(port: int, token: str, endpoint_id: str) -> list[st
             async with session.get(route.path.format(**ids)) as answer:
                 assert answer.status == 200, (route.path, await answer.text())
                 told.append(await answer.text())
-    assert len(told) > 15
+        told += await pages_of_the_dashboard(session, token, ids)
+    assert len(told) > 30
+    return told
+
+
+async def pages_of_the_dashboard(
+    session: aiohttp.ClientSession, token: str, ids: dict[str, str]
+) -> list[str]:
+    """Log in, and look at every page."""
+    ours = {"Sec-Fetch-Site": "same-origin", "Authorization": "", "Content-Type": FORM}
+    options: dict[str, Any] = {"headers": ours, "allow_redirects": False}
+    async with session.post("/login", data=f"token={token}", **options) as answer:
+        cookie = answer.headers["Set-Cookie"].partition(";")[0]
+    told = []
+    for page in PAGES:
+        if page.method != "GET" or page.path == "/live" or "replay_id" in page.path:
+            continue
+        async with session.get(
+            page.path.format(**ids), headers={"Cookie": cookie}, allow_redirects=False
+        ) as answer:
+            assert answer.status in (200, 303), (page.path, await answer.text())
+            told.append(await answer.text())
     return told
 
 

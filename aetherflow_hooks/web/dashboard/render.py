@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from aetherflow_hooks.rules.texts import visible
 from aetherflow_hooks.web.dashboard.statics import static_path
@@ -33,7 +33,14 @@ def _environment() -> jinja2.Environment:
     )
     environment.globals["static"] = static_path
     environment.filters.update(
-        age=age, count=count, moment=moment, ms=ms, percent=percent, pretty=pretty, start=start
+        age=age,
+        count=count,
+        moment=moment,
+        ms=ms,
+        percent=percent,
+        pretty=pretty,
+        start=start,
+        typed=escape,  # what stands in a field is sent back as it is
     )
     return environment
 
