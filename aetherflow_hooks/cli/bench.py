@@ -11,7 +11,7 @@ from aetherflow_hooks.watch import log
 
 LEGS = (
     *("drain", "shapes", "latency", "wide", "backlog", "dead"),
-    *("hostile", "history", "pinned", "soak"),
+    *("hostile", "history", "dashboard", "retention", "pinned", "soak"),
 )
 
 
@@ -49,8 +49,9 @@ def bench(
     LEGs are drain (stored events, beside a bare HTTP loop and other queues), shapes (few and many
     endpoints), latency (commit to first byte), wide (one event for 100,000 endpoints), backlog (10
     million waiting), dead (5,000 endpoints that do not answer), hostile (132 that drip, flood, bomb
-    and lie), history (30 days), pinned (an old snapshot) and soak (10 minutes of full load).
-    Without any, the first three: some 15 minutes.
+    and lie), history (30 days), dashboard (its pages over 10 million attempts, and what it costs),
+    retention (10 million rows that go), pinned (an old snapshot) and soak (10 minutes of full
+    load). Without any, the first three: some 15 minutes.
 
     Databases of its own are made on that Postgres and dropped; nothing else is touched.
     """

@@ -28,7 +28,9 @@ POLL_END_SECONDS = 0.003  # of the database, when only the last results are miss
 LEFT = f"""
 select exists (select from aetherflow.outbox) or exists (select from aetherflow.deliveries) {OURS}
 """
-STORED = f"select count(*) {OURS} from aetherflow.attempts where verdict = 'delivered'"
+STORED = f"""
+select count(*) {OURS} from aetherflow.attempts where verdict = 'delivered' and started_at >= $1
+"""
 
 
 async def drain_ours(
@@ -41,8 +43,11 @@ async def drain_ours(
     endpoints: int,
     fan_out: int = 1,
     https: bool = False,
+    are_there: bool = False,
 ) -> Turn:
     """Drain `events`, each wanted by `fan_out` endpoints: by one of all, or else by every one.
+
+    They are added, unless they `are_there` from an earlier turn.
 
     Raises:
         BenchFailed: not every delivery was stored as delivered.
@@ -51,7 +56,9 @@ async def drain_ours(
     assert url is not None
     pattern = "t.#" if fan_out == 1 else "t.all"
     types = endpoints if fan_out == 1 else 1
-    await add_endpoints(scratch.connection, endpoints, url, pattern=pattern)
+    if not are_there:
+        await add_endpoints(scratch.connection, endpoints, url, pattern=pattern)
+    first_at = await scratch.connection.fetchval(f"select now() {OURS}")
     async with engine(scratch, certificate=sink.certificate if https else None) as child:
         producer = await scratch.connect()
         try:
@@ -69,7 +76,7 @@ async def drain_ours(
             cost = (await read(scratch, child.pid)).since(before)
         finally:
             await producer.close(timeout=5)
-        stored = await scratch.connection.fetchval(STORED)
+        stored = await scratch.connection.fetchval(STORED, first_at)
         if stored != deliveries:
             raise BenchFailed(
                 f"{contender}: {stored} of {deliveries} deliveries are stored as delivered: "

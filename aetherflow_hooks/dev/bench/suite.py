@@ -13,7 +13,17 @@ from aetherflow_hooks.config import Settings
 from aetherflow_hooks.dev.bench import latency, peers
 from aetherflow_hooks.dev.bench.drain import drain_ours, drain_peer, run_bare
 from aetherflow_hooks.dev.bench.figures import Leg, Turn, middle, ratios, summary
-from aetherflow_hooks.dev.bench.heavy import backlog, dead, history, hostile, pinned, soak, wide
+from aetherflow_hooks.dev.bench.heavy import (
+    backlog,
+    dashboard,
+    dead,
+    history,
+    hostile,
+    pinned,
+    retention,
+    soak,
+    wide,
+)
 from aetherflow_hooks.dev.bench.plan import EVENTS_PER_SHAPE, Hall, Plan
 from aetherflow_hooks.dev.bench.receivers import receiver
 from aetherflow_hooks.dev.bench.server import Server
@@ -79,6 +89,8 @@ LEGS: dict[str, Callable[[Hall], Awaitable[Leg]]] = {
     "dead": dead.measure,
     "hostile": hostile.measure,
     "history": history.measure,
+    "dashboard": dashboard.measure,
+    "retention": retention.measure,
     "pinned": pinned.measure,
     "soak": soak.measure,
 }

@@ -1,13 +1,13 @@
 """History: does a month of events and attempts slow down a drain?"""
 
 from contextlib import AsyncExitStack
+from typing import Any
 
 from aetherflow_hooks.dev.bench.counters import OURS
 from aetherflow_hooks.dev.bench.drain import drain_ours
 from aetherflow_hooks.dev.bench.figures import Leg, Turn, summary
-from aetherflow_hooks.dev.bench.load import DATA
+from aetherflow_hooks.dev.bench.load import DATA, add_endpoints
 from aetherflow_hooks.dev.bench.plan import EVENTS_PER_SHAPE, Hall
-from aetherflow_hooks.dev.bench.server import Scratch
 
 EMPTY, FULL = "no history", "with history"
 
@@ -38,10 +38,15 @@ select aetherflow.shard_of(made.id), made.id, '', 't.0', $3, made.at from (
 """
 _ATTEMPTS = f"""
 insert into aetherflow.attempts
-    (shard, attempt, status, endpoint_id, event_id, started_at, duration_ms, outcome, verdict)
-select aetherflow.shard_of(e.id), 1, 200, e.id, v.id, v.emitted_at, 12, 'answered', 'delivered'
+    (shard, attempt, endpoint_id, event_id, started_at, duration_ms,
+     outcome, status, verdict, error)
+select aetherflow.shard_of(e.id), 1, e.id, v.id, v.emitted_at, 12, 'answered',
+       case when is_failed then 503 else 200 end,
+       case when is_failed then 'retry' else 'delivered' end,
+       case when is_failed then 'answered 503' end
 from (
-    select v.id, v.emitted_at, row_number() over () as n from aetherflow.events v
+    select v.id, v.emitted_at, row_number() over () as n, random() < 0.02 as is_failed
+    from aetherflow.events v
     where v.id >= aetherflow.event_id_at((current_date - $1::int)::timestamp at time zone 'UTC')
       and v.id < aetherflow.event_id_at((current_date - $1::int + 1)::timestamp at time zone 'UTC')
 ) v
@@ -59,8 +64,14 @@ async def measure(hall: Hall) -> Leg:
         scratches = {}
         for name in (EMPTY, FULL):
             scratches[name] = await stack.enter_async_context(hall.server.database())
+        for scratch in scratches.values():
+            await add_endpoints(scratch.connection, plan.endpoints, hall.sink.url)
         hall.say(f"filling {plan.history_days} days of {plan.history_rows_per_day:,} events")
-        await _fill(scratches[FULL], hall)
+        await fill(
+            scratches[FULL].connection,
+            days=plan.history_days,
+            rows_per_day=plan.history_rows_per_day,
+        )
         for round_ in range(1, plan.rounds + 1):
             for name, scratch in scratches.items():
                 turn = await drain_ours(
@@ -70,6 +81,7 @@ async def measure(hall: Hall) -> Leg:
                     round_=round_,
                     events=events,
                     endpoints=plan.endpoints,
+                    are_there=True,
                 )
                 turns.append(turn)
                 hall.say(f"round {round_} of {plan.rounds}: {name} {turn.per_second:,.0f}/s")
@@ -86,10 +98,11 @@ async def measure(hall: Hall) -> Leg:
     )
 
 
-async def _fill(scratch: Scratch, hall: Hall) -> None:
-    plan, connection = hall.plan, scratch.connection
-    await connection.execute(_DAYS % plan.history_days)
-    for days_ago in range(plan.history_days, 1, -1):
-        await connection.execute(_EVENTS, days_ago, plan.history_rows_per_day, DATA)
+async def fill(connection: Any, *, days: int, rows_per_day: int) -> None:
+    """Add days of events, each with one attempt at one of the endpoints; one in fifty failed."""
+    await connection.execute(_DAYS % days)
+    for days_ago in range(days, 1, -1):
+        await connection.execute(_EVENTS, days_ago, rows_per_day, DATA)
         await connection.execute(_ATTEMPTS, days_ago)
     await connection.execute("vacuum analyze aetherflow.attempts /* bench */")
+    await connection.execute("vacuum analyze aetherflow.events /* bench */")
