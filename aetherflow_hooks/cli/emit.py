@@ -1,5 +1,6 @@
 """emit: an event from a shell."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import click
@@ -19,6 +20,9 @@ from aetherflow_hooks.manage.events import emit_event
 @click.option("--deliver-at", help="Not to be sent before: 2030-01-31T12:00:00Z.")
 @click.option("--expires-at", help="Not to be sent after.")
 @click.option("--ordering-key", help="Endpoints with an order get those of one key in turn.")
+@click.option(
+    "--channel", "channels", multiple=True, help="A channel that it is on; of several, each."
+)
 @click.option("--validate", is_flag=True, help="Only if the data fits the schema of the type.")
 @connected
 def emit(
@@ -30,6 +34,7 @@ def emit(
     deliver_at: str | None,
     expires_at: str | None,
     ordering_key: str | None,
+    channels: Sequence[str],
     validate: bool,
 ) -> None:
     """Emit an event and print its id. Data is a JSON object, or - to read it from stdin."""
@@ -44,6 +49,7 @@ def emit(
             tenant=tenant,
             idempotency_key=idempotency_key,
             ordering_key=ordering_key,
+            channels=channels,
             validate=validate,
             **times,
         )

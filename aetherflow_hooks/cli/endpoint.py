@@ -24,7 +24,7 @@ from aetherflow_hooks.manage import endpoints, secrets
 from aetherflow_hooks.model import EndpointState
 from aetherflow_hooks.rules.retry import PRESETS
 
-SHORT = ("id", "state", "events", "tenant", "url")
+SHORT = ("id", "state", "events", "channels", "tenant", "url")
 
 own_secret = click.option(
     "--secret", help="A secret of your own, in place of a new one; - reads it from stdin."
@@ -57,10 +57,15 @@ RESETS = {
     "timeout": "timeout_seconds",
     "retries": "retry_schedule_seconds",
     "filter": "filter",
+    "channels": "channels",
     "label": "labels",
     "metadata": "metadata",
 }
-EMPTY: dict[str, Any] = {"labels": (), "metadata": {}}  # what is neither set nor by a setting
+EMPTY: dict[str, Any] = {
+    "channels": (),
+    "labels": (),
+    "metadata": {},
+}  # what is neither set nor by a setting
 BY_SETTING = ("max_in_flight", "timeout_seconds", "retry_schedule_seconds")
 retries_option = click.option(
     "--retries",
@@ -75,6 +80,11 @@ header_option = click.option(
 
 NOTES = (
     click.option("--filter", help="Only events whose data fulfils it: '$.amount > 100'."),
+    click.option(
+        "--channels",
+        callback=lambda _context, _option, text: written.channels(text),
+        help="Only events on one of these channels, parted by commas: eu,us.",
+    ),
     click.option(
         "--label", "labels", multiple=True, help="A word to find it by; of several, each."
     ),

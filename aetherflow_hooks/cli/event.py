@@ -24,7 +24,7 @@ from aetherflow_hooks.manage.events import (
     show_event,
 )
 
-SHORT = ("id", "type", "tenant", "data_bytes", "emitted_at")
+SHORT = ("id", "type", "tenant", "channels", "data_bytes", "emitted_at")
 DELIVERY_SHORT = ("id", "state", "attempts", "due_at", "last_status", "last_error")
 
 
@@ -36,6 +36,7 @@ def event() -> None:
 @event.command("list")
 @click.option("--type", "pattern", help="Only these: user.joined, or user.*")
 @click.option("--tenant", help="Only this tenant's.")
+@click.option("--channel", help="Only those on this channel.")
 @click.option("--since", type=MOMENT, help="Emitted at this time, UTC, or later.")
 @click.option("--until", type=MOMENT, help="Emitted earlier.")
 @click.option("--before", metavar="ID", help="Go on behind this event.")
@@ -46,6 +47,7 @@ def list_(
     settings: Settings,
     pattern: str | None,
     tenant: str | None,
+    channel: str | None,
     since: datetime | None,
     until: datetime | None,
     before: str | None,
@@ -62,6 +64,7 @@ def list_(
             until=utc(until),
             tenant=tenant,
             pattern=pattern,
+            channel=channel,
             rows_max=limit,
         ),
     )

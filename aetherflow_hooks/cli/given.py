@@ -11,6 +11,11 @@ from aetherflow_hooks.errors import InputRefused
 from aetherflow_hooks.rules.retry import PRESETS
 
 
+def channels(text: str | None) -> list[str] | None:
+    """Read channels, parted by commas."""
+    return None if text is None else [channel.strip() for channel in text.split(",")]
+
+
 def headers(given: Sequence[str]) -> dict[str, str]:
     """Read headers, each NAME=VALUE or NAME=@FILE."""
     read: dict[str, str] = {}

@@ -6,7 +6,7 @@ Holds    rolled back, it never happened; committed, it is never lost.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ import orjson
 
 from aetherflow_hooks.db.statements import SCHEMA, statements
 from aetherflow_hooks.errors import InputRefused
+from aetherflow_hooks.rules.channels import channels_of_event
 from aetherflow_hooks.rules.schemas import check_data
 
 
@@ -34,6 +35,7 @@ async def emit(
     deliver_at: datetime | None = None,
     expires_at: datetime | None = None,
     ordering_key: str | None = None,
+    channels: Sequence[str] = (),
     validate: bool = False,
     schema: str = SCHEMA,
 ) -> str:
@@ -42,15 +44,16 @@ async def emit(
     A mapping is written as JSON; text and bytes are taken as JSON already and are sent byte for
     byte. With an `idempotency_key` that this tenant has used before, the first event's id comes
     back and nothing new is sent. `deliver_at` and `expires_at` need a time zone. Endpoints with an
-    order get the events of one `ordering_key` one after the other. With `validate` the data has to
-    fit the JSON Schema that the type is registered with, which is asked for each time; one that is
+    order get the events of one `ordering_key` one after the other. Endpoints with channels get it
+    only if one of its `channels`, at most 10, is theirs. With `validate` the data has to fit the
+    JSON Schema that the type is registered with, which is asked for each time; one that is
     registered without takes anything. `schema` is the setting `database.schema_name`, where that is
     not the default.
 
     Raises:
-        InputRefused: `data` cannot be written as JSON, or a time has no zone; with `validate`, the
-            data does not fit, and the message says where, or the type is not registered. The
-            caller's transaction can go on.
+        InputRefused: `data` cannot be written as JSON, a time has no zone, or a channel is none;
+            with `validate`, the data does not fit, and the message says where, or the type is not
+            registered. The caller's transaction can go on.
         asyncpg.PostgresError: Postgres refuses the event and says why; the caller's transaction
             can go on only from a savepoint.
     """
@@ -58,6 +61,7 @@ async def emit(
         if moment is not None and moment.tzinfo is None:
             raise InputRefused(f"{name} = {moment} has no time zone")
     text = _text(data)
+    on_channels = channels_of_event(channels)
     if validate:
         found = await connection.fetchval(statements(schema)["schema_of"], type)
         check_data(type, found, text)
@@ -70,6 +74,7 @@ async def emit(
         deliver_at,
         expires_at,
         ordering_key,
+        on_channels,
     )
     return event_id
 

@@ -22,6 +22,7 @@ from aetherflow_hooks.manage.pages import (
 )
 from aetherflow_hooks.manage.secrets import chosen_secret, stored_certificate
 from aetherflow_hooks.model import EndpointState
+from aetherflow_hooks.rules.channels import channels_of_endpoint
 from aetherflow_hooks.rules.headers import check_headers, check_names
 from aetherflow_hooks.rules.notes import Metadata, check_labels, read_metadata, write_metadata
 from aetherflow_hooks.rules.ranges import in_range
@@ -60,6 +61,7 @@ class NewEndpoint:
     retry_schedule_seconds: Sequence[float] | str | None = None  # or the name of a preset
     ordering: str | None = None  # skip or block: what follows of a key when one is given up
     filter: str | None = None  # a condition on the data of its events: see the README
+    channels: Sequence[str] = ()  # only events that have one of them; none: all
     labels: Sequence[str] = ()
     metadata: Metadata = field(default_factory=dict)  # of the application's own; never sent
 
@@ -81,6 +83,7 @@ class EndpointChange(TypedDict, total=False):
     retry_schedule_seconds: Sequence[float] | str | None
     ordering: str | None
     filter: str | None  # None: no condition; it holds for what is fanned out from then on
+    channels: Sequence[str]  # in place of those before, likewise; none: events of every channel
     labels: Sequence[str]  # in place of those before
     metadata: Metadata  # likewise
 
@@ -120,6 +123,7 @@ async def add_endpoint(
             await stored_filter(bound, new.filter),
             check_labels(new.labels),
             write_metadata(new.metadata),
+            channels_of_endpoint(new.channels),
         )
     told = None if new.ed25519 else secret
     return {**await show_endpoint(database, endpoint_id), "secret": told}
@@ -221,6 +225,7 @@ async def change_endpoint(
                     new.filter,
                     check_labels(new.labels),
                     write_metadata(new.metadata),
+                    channels_of_endpoint(new.channels),
                 )
                 if not was_changed:
                     raise ChangedMeanwhile

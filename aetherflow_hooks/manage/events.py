@@ -1,6 +1,7 @@
 """Events: emit one from outside an application's own transaction, and look at what was emitted."""
 
 import re
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ from aetherflow_hooks.errors import InputRefused, NotFound
 from aetherflow_hooks.manage.audit import audited
 from aetherflow_hooks.manage.pages import ROWS_DEFAULT, ROWS_MAX, Page
 from aetherflow_hooks.model import delivery_id
+from aetherflow_hooks.rules.channels import channels_of_event
 from aetherflow_hooks.rules.ranges import in_range
 from aetherflow_hooks.rules.schemas import check_data
 from aetherflow_hooks.rules.topics import is_pattern
@@ -29,6 +31,7 @@ async def emit_event(
     deliver_at: datetime | None = None,
     expires_at: datetime | None = None,
     ordering_key: str | None = None,
+    channels: Sequence[str] = (),
     validate: bool = False,
 ) -> str:
     """Emit an event in a transaction of its own; give its id.
@@ -41,11 +44,20 @@ async def emit_event(
             `validate`, the data does not fit, and the message says where, or the type is not
             registered.
     """
+    on_channels = channels_of_event(channels)
     if validate:
         schema = await database.value("schema_of", event_type)
         check_data(event_type, schema, data)
     event_id: str = await database.value(
-        "emit", event_type, data, tenant, idempotency_key, deliver_at, expires_at, ordering_key
+        "emit",
+        event_type,
+        data,
+        tenant,
+        idempotency_key,
+        deliver_at,
+        expires_at,
+        ordering_key,
+        on_channels,
     )
     return event_id
 
@@ -58,13 +70,15 @@ async def list_events(
     until: datetime | None = None,
     tenant: str | None = None,
     pattern: str | None = None,
+    channel: str | None = None,
     rows_max: int = ROWS_DEFAULT,
 ) -> Page:
     """List events, the newest first: those emitted from `since` on, and earlier than `until`.
 
-    `pattern` chooses types as those of endpoints do. A page goes as far back as one look goes, so
-    it may hold less than `rows_max`, or nothing, and yet have more behind it: ask again with its
-    `before`, an event's id. What is committed meanwhile moves no row of the later pages.
+    `pattern` chooses types as those of endpoints do, and `channel` what is on it. A page goes as
+    far back as one look goes, so it may hold less than `rows_max`, or nothing, and yet have more
+    behind it: ask again with its `before`, an event's id. What is committed meanwhile moves no row
+    of the later pages.
 
     Raises:
         NotFound: `before` is no event's id.
@@ -75,10 +89,10 @@ async def list_events(
         raise NotFound("event", before)
     if pattern is not None and not is_pattern(pattern):
         raise InputRefused(f"{pattern!r} chooses no events: write a type, or user.*")
-    is_choosy = tenant is not None or pattern not in (None, "*")
+    is_choosy = tenant is not None or channel is not None or pattern not in (None, "*")
     looked_max = LOOKED_MAX if is_choosy else rows_max
     *found, last = await database.rows(
-        "list_events", before or FIRST, since, until, tenant, pattern, rows_max, looked_max
+        "list_events", before or FIRST, since, until, tenant, pattern, channel, rows_max, looked_max
     )
     rows = [{name: value for name, value in row.items() if name != "looked_to"} for row in found]
     end: str | None = last["looked_to"]

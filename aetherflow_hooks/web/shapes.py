@@ -19,6 +19,7 @@ from aetherflow_hooks.manage.secrets import OVERLAP_SECONDS_DEFAULT, OVERLAP_SEC
 from aetherflow_hooks.manage.sessions import LINK_SECONDS, LINK_SECONDS_DEFAULT
 from aetherflow_hooks.manage.tokens import NAME_MAX, Scope
 from aetherflow_hooks.model import EndpointState
+from aetherflow_hooks.rules.channels import OF_ENDPOINT_MAX, OF_EVENT_MAX
 from aetherflow_hooks.rules.states import State
 from aetherflow_hooks.web.routes import IDS, Shape
 
@@ -98,6 +99,11 @@ Filter = Annotated[
 ]
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 Labels = Annotated[list[Label], Field(max_length=20)]
+Channel = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+Channels = Annotated[
+    list[Channel],
+    Field(max_length=OF_ENDPOINT_MAX, description="Only events on one of these; none: all."),
+]
 Metadata = Annotated[
     dict[str, str | int | float],
     Field(description="An object of the application's own, never sent: strings and numbers."),
@@ -136,6 +142,7 @@ class NewEndpointShape(EndpointLimits):
         None, description="What follows of a key when one is given up."
     )
     filter: Filter | None = None
+    channels: Channels = Field(default=[])
     labels: Labels = Field(default=[])
     metadata: Metadata = Field(default={})
 
@@ -156,6 +163,7 @@ class EndpointChangeShape(Shape):
     retry_schedule_seconds: Schedule | Preset | None = None
     ordering: Ordering | None = None
     filter: Filter | None = None
+    channels: Channels | None = None
     labels: Labels | None = None
     metadata: Metadata | None = None
     version: int | None = Field(None, description="Only if it is at this version still.")
@@ -184,6 +192,7 @@ class EndpointShape(Answer):
     retry_schedule_seconds: list[float] | None
     ordering: str | None
     filter: str | None = Field(description="As Postgres writes it.")
+    channels: list[str]
     labels: list[str]
     metadata: dict[str, str | int | float]
     created_at: AwareDatetime
@@ -287,6 +296,11 @@ class NewEventShape(Shape):
     deliver_at: Moment | None = None
     expires_at: Moment | None = None
     ordering_key: str | None = Field(None, max_length=256)
+    channels: list[Channel] = Field(
+        default=[],
+        max_length=OF_EVENT_MAX,
+        description="Endpoints with channels get it only if they have one of these.",
+    )
     validate_data: bool = Field(
         False, alias="validate", description="Only if the data fits the schema of the type."
     )
@@ -308,6 +322,7 @@ class EventsQuery(Listed):
     """Which events."""
 
     type: Pattern | None = None
+    channel: Channel | None = Field(None, description="Only those that are on it.")
     since: Moment | None = Field(None, description="Emitted then or later.")
     until: Moment | None = Field(None, description="Emitted earlier.")
 
@@ -322,6 +337,7 @@ class EventRow(Answer):
     deliver_at: AwareDatetime | None
     expires_at: AwareDatetime | None
     ordering_key: str | None
+    channels: list[str]
     data_bytes: int
 
 
@@ -363,6 +379,7 @@ class EventShape(Answer):
     deliver_at: AwareDatetime | None
     expires_at: AwareDatetime | None
     ordering_key: str | None
+    channels: list[str]
     data: str | None = Field(description="The JSON text as it was given; null: it was expunged.")
     expunged_at: AwareDatetime | None
     cancelled_at: AwareDatetime | None

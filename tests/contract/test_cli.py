@@ -404,6 +404,36 @@ def test_an_endpoint_has_a_filter_labels_and_metadata(hooks: Hooks) -> None:
     assert updated("--reset", "metadata") == (None, [], {})
 
 
+def test_an_endpoint_and_an_event_have_channels(hooks: Hooks) -> None:
+    added = hooks("endpoint", "add", URL, "--channels", "eu, us", "--json").json
+    own = added["id"]
+    assert added["channels"] == ["eu", "us"]
+    assert "eu, us" in hooks("endpoint", "show", own).out
+    assert "eu, us" in hooks("endpoint", "list").out
+
+    def updated(*arguments: str) -> Said:
+        return hooks("endpoint", "update", own, *arguments, "--json")
+
+    assert updated("--channels", "asia").json["channels"] == ["asia"]
+    assert updated("--description", "x").json["channels"] == ["asia"]
+    assert updated("--reset", "channels").json["channels"] == []
+    first = hooks("emit", "a.b", "--channel", "eu", "--channel", "us").out.strip()
+    second = hooks("emit", "a.b").out.strip()
+    assert hooks("event", "show", first, "--json").json["channels"] == ["eu", "us"]
+    listed = hooks("event", "list", "--json").json
+    assert [(it["id"], it["channels"]) for it in listed] == [(second, []), (first, ["eu", "us"])]
+    for said in (hooks("event", "show", first), hooks("event", "list")):
+        assert "eu, us" in said.out
+    of_one = hooks("event", "list", "--channel", "us", "--json").json
+    assert [it["id"] for it in of_one] == [first]
+
+    told = "is no channel: 1 to 64 of A-Z a-z 0-9 _ . : -"
+    assert told in failed(hooks("emit", "a.b", "--channel", "a b"))
+    assert told in failed(hooks("endpoint", "add", URL, "--channels", "eu,,us"))
+    assert told in failed(updated("--channels", ""))
+    assert "given and reset" in failed(updated("--channels", "a", "--reset", "channels"))
+
+
 def test_without_events_an_endpoint_takes_all_and_without_retries_none(hooks: Hooks) -> None:
     added = hooks("endpoint", "add", URL, "--retries", "", "--json").json
     assert added["events"] == ["*"]

@@ -1,6 +1,7 @@
 """The schema: explained, closed to strangers, made once, and the same under any name."""
 
 import asyncio
+import importlib
 import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -343,3 +344,38 @@ async def test_a_role_can_be_let_emit_whatever_the_schema_is_called(
         granted = await c.fetchval(functions + of_emit, f'"{schema}"')
         await transaction.rollback()
     assert granted
+
+
+async def test_an_upgrade_to_channels_keeps_who_may_emit_and_what_waits(
+    empty_dsn: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Postgres adds no parameter to a function, so `emit` was made again."""
+    settings = settings_for(empty_dsn)
+    module = importlib.import_module("aetherflow_hooks.db.migrate")
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "migrations", lambda: migrations()[:20])
+        assert await migrate(settings) == NAMES[:20]
+    async with connected(empty_dsn) as c:
+        await c.execute("create role emits_always")
+        try:
+            await c.execute("select aetherflow.grant_emit('emits_always')")
+            await c.execute(
+                "insert into aetherflow.endpoints (id, shard, url) values ('ep_0', 0, $1)",
+                receiver.url("/a"),
+            )
+            await c.execute(
+                "insert into aetherflow.secrets values ('ep_0', now(), 'infinity', 's')"
+            )
+            await c.execute("insert into aetherflow.subscriptions values ('', '*', 'ep_0', now())")
+            first = await c.fetchval("select aetherflow.emit('a.b', '{}')")
+            assert await migrate(settings) == NAMES[20:]
+            await c.execute("set role emits_always")
+            second = await c.fetchval("select aetherflow.emit('a.b', '{}'::json)")
+            third = await c.fetchval("select aetherflow.emit('a.b', '{}', channels => '{eu}')")
+            await c.execute("reset role")
+        finally:
+            await c.execute("reset role; drop owned by emits_always; drop role emits_always")
+    async with start_engine(settings):
+        await receiver.wait_for(3)
+    ids = [request.headers["webhook-id"] for request in receiver.received]
+    assert sorted(ids) == sorted([first, second, third])

@@ -22,7 +22,7 @@ PUBLIC = {
     "HooksError": None,
     "Settings": None,
     "emit": "connection type data tenant idempotency_key deliver_at expires_at ordering_key"
-    " validate schema",
+    " channels validate schema",
     "load_config": "file environment given",
     "migrate": "settings",
     "start_engine": "config dsn migrate restored",

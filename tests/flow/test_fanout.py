@@ -112,6 +112,20 @@ async def test_a_delivery_that_is_there_already_stays_as_it_is(world: World) -> 
     assert {tuple(row) for row in counts} == {(first["id"], 2, 40), (second["id"], 0, 40)}
 
 
+async def test_endpoints_on_other_channels_are_passed_by(world: World) -> None:
+    """However many they are, an event for a few is not one for very many."""
+    ids = [(await world.endpoint(f"/{n}", channels=[f"c{n}"]))["id"] for n in range(12)]
+    for number in (11, 4):
+        await world.emit(channels=[f"c{number}", "x"])
+    made: list[tuple[int, str]] = []
+    stage = fanout(world, made, endpoints_max=3)
+    await stage.turn()
+    assert not stage.wake_wide.is_set()
+    assert {endpoint_id for _, endpoint_id in made} == {ids[4], ids[11]}
+    assert await world.value("select count(*) from aetherflow.outbox") == 0
+    assert await world.value("select count(*) from aetherflow.deliveries") == 2
+
+
 class Taker:
     """Hands that have room for some endpoints."""
 

@@ -137,6 +137,43 @@ async def test_events_are_listed_scheduled_and_expunged(api: Api) -> None:
     assert (await client("GET", f"/events/{ids[0]}")).body.find(b"canary") < 0
 
 
+async def test_the_api_takes_and_tells_channels(api: Api) -> None:
+    client, receiver = await api.client(), api.world.receiver
+    body = {"url": receiver.url("/eu"), "channels": ["eu", "asia"]}
+    added = (await client("POST", "/endpoints", body)).given(201)
+    other = (await client("POST", "/endpoints", {"url": receiver.url("/us")})).given(201)
+    assert (added["channels"], other["channels"]) == (["eu", "asia"], [])
+    path = f"/endpoints/{other['id']}"
+    assert (await client("PATCH", path, {"channels": ["us"]})).given()["channels"] == ["us"]
+    assert (await client("PATCH", path, {"channels": None})).given()["channels"] == ["us"]
+
+    one = (await client("POST", "/events", {"type": "one", "data": {}, "channels": ["eu"]})).given(
+        201
+    )["id"]
+    batch = [{"type": f"of.{n}", "data": {}, "channels": [n]} for n in ("us", "asia", "none")]
+    batch.append({"type": "without", "data": {}})
+    ids = (await client("POST", "/event-batches", {"events": batch})).given(201)["ids"]
+    await api.world.settled()
+    for at, expected in (("/eu", ["of.asia", "one"]), ("/us", ["of.us"])):
+        came = [request.headers["x-aetherflow-event"] for request in receiver.at(at)]
+        assert sorted(came) == expected
+    assert (await client.get(f"/events/{one}"))["channels"] == ["eu"]
+    rows = (await client.get("/events"))["items"]
+    assert {row["id"]: row["channels"] for row in rows} == {
+        one: ["eu"],
+        **dict(zip(ids, (["us"], ["asia"], ["none"], []), strict=True)),
+    }
+    assert [it["id"] for it in (await client.get("/events", channel="us"))["items"]] == ids[:1]
+    assert (await client("PATCH", path, {"channels": []})).given()["channels"] == []
+
+    for bad in (["a b"], "eu", [1], [f"c{n}" for n in range(21)]):
+        (await client("POST", "/endpoints", {**body, "channels": bad})).problem(422, "channels")
+        (await client("PATCH", path, {"channels": bad})).problem(422, "channels")
+        event: dict[str, Any] = {"type": "a.b", "data": {}, "channels": bad}
+        (await client("POST", "/events", event)).problem(422, "channels")
+    (await client("GET", "/events", params={"channel": "a b"})).problem(422, "channel")
+
+
 async def test_tokens_are_made_and_revoked_and_changes_told(api: Api) -> None:
     admin = await api.client()
     made = (await admin("POST", "/tokens", {"name": "ci", "scope": "read"})).given(201)

@@ -20,13 +20,15 @@
 --   $19 filter text
 --   $20 labels text[]
 --   $21 metadata json
+--   $22 channels text[]
 -- returns id
 with added as (
     insert into aetherflow.endpoints (id, shard, tenant, url, description, rate_per_second, burst, max_in_flight,
-                                      timeout_seconds, retry_schedule_seconds, ordering, filter, labels, metadata)
+                                      timeout_seconds, retry_schedule_seconds, ordering, filter, labels, metadata,
+                                      channels)
     values ($1, aetherflow.shard_of($1), $2, $3, $4, $5, $6, $7, $8, $9, $18,
-            $19::text::jsonpath, $20, $21)
-    returning id, tenant
+            $19::text::jsonpath, $20, $21, nullif($22::text[], '{}'))
+    returning id, tenant, channels
 ), kept as (
     insert into aetherflow.secrets (endpoint_id, secret, public_key) select a.id, $10, $14 from added a
 ), heading as (
@@ -36,7 +38,7 @@ with added as (
     insert into aetherflow.certificates (endpoint_id, pem, subject, expires_at)
     select a.id, $15, $16, $17 from added a where $15::text is not null
 ), subscribed as (
-    insert into aetherflow.subscriptions (tenant, pattern, endpoint_id)
-    select a.tenant, p.pattern, a.id from added a cross join (select distinct unnest($11::text[])) as p (pattern)
+    insert into aetherflow.subscriptions (tenant, pattern, endpoint_id, channels)
+    select a.tenant, p.pattern, a.id, a.channels from added a cross join (select distinct unnest($11::text[])) as p (pattern)
 )
 select id from added

@@ -16,6 +16,7 @@
 --   $15 filter text
 --   $16 labels text[]
 --   $17 metadata json
+--   $18 channels text[]
 -- returns id
 --
 -- No row: there is none of this version. A pattern that stays keeps its age, since an endpoint gets
@@ -25,19 +26,21 @@ with changed as (
     update aetherflow.endpoints e
     set url = $3, description = $4, rate_per_second = $5, burst = $6, max_in_flight = $7, timeout_seconds = $8,
         retry_schedule_seconds = $9, ordering = $10, filter = $15::text::jsonpath, labels = $16, metadata = $17,
-        version = e.version + 1, updated_at = clock_timestamp(),
+        channels = nullif($18::text[], '{}'), version = e.version + 1, updated_at = clock_timestamp(),
         failing_since = case when e.url = $3 then e.failing_since end,
         failing_told_at = case when e.url = $3 then e.failing_told_at end
     where e.id = $1 and e.version = $2 and e.state <> 'deleted'
-    returning e.id, e.tenant
+    returning e.id, e.tenant, e.channels
 ), unsubscribed as (
     delete from aetherflow.subscriptions s
     using changed c
     where s.endpoint_id = c.id and s.pattern <> all ($11::text[])
 ), subscribed as (
-    insert into aetherflow.subscriptions (tenant, pattern, endpoint_id)
-    select c.tenant, p.pattern, c.id from changed c cross join (select distinct unnest($11::text[])) as p (pattern)
-    on conflict (tenant, pattern, endpoint_id) do nothing
+    insert into aetherflow.subscriptions as s (tenant, pattern, endpoint_id, channels)
+    select c.tenant, p.pattern, c.id, c.channels
+    from changed c cross join (select distinct unnest($11::text[])) as p (pattern)
+    on conflict (tenant, pattern, endpoint_id) do update set channels = excluded.channels
+    where s.channels is distinct from excluded.channels
 ), taken as (
     delete from aetherflow.headers h
     using changed c

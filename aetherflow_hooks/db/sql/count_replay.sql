@@ -11,7 +11,7 @@
 -- The rules are those of replay_step. At most $7 dead deliveries or events are looked at; where
 -- there are more, there may be more to make.
 with target as materialized (
-    select e.id, e.shard, e.tenant, e.filter from aetherflow.endpoints e
+    select e.id, e.shard, e.tenant, e.filter, e.channels from aetherflow.endpoints e
     where e.state in ('active', 'paused') and ($2::text is null or e.id = $2) and ($1::text is null or e.tenant = $1)
 ), looked as materialized (
     select t.id as endpoint_id, t.shard, t.tenant, d.event_id
@@ -26,7 +26,8 @@ with target as materialized (
     limit $7
 ), wanted as materialized (
     -- by type, since to look for the patterns of each event would take as long as all the rest
-    select t.id as endpoint_id, known.type, case when not $6 then t.filter end as filter
+    select t.id as endpoint_id, known.type, case when not $6 then t.filter end as filter,
+           case when not $6 and not starts_with(known.type, 'aetherflow' || '.') then t.channels end as channels
     from target t
     cross join (
         select distinct e.type from looked l
@@ -49,4 +50,5 @@ where (e.expires_at is null or e.expires_at > now()) and coalesce(e.expunged_at,
       where d.shard = l.shard and d.endpoint_id = l.endpoint_id and d.event_id = l.event_id
   )
   and ($6 or not exists (select from aetherflow.outbox o where o.shard = e.shard and o.event_id = e.id))
+  and (w.channels is null or e.channels && w.channels)
   and (w.filter is null or aetherflow.let_through(e.data, array[w.filter]) = '1')

@@ -6,5 +6,7 @@
 --   $5 deliver_at timestamptz
 --   $6 expires_at timestamptz
 --   $7 ordering_key text
+--   $8 channels text[]
 -- returns emit
-select aetherflow.emit($1::text, $2::text, $3::text, $4::text, $5::timestamptz, $6::timestamptz, $7::text) as emit
+select aetherflow.emit($1::text, $2::text, $3::text, $4::text, $5::timestamptz, $6::timestamptz, $7::text,
+                       $8::text[]) as emit

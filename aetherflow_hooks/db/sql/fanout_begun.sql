@@ -16,7 +16,7 @@ with due as materialized (
     delete from aetherflow.outbox o
     using due
     where o.shard = $1 and o.ctid = due.row_at
-    returning o.due_at, o.event_id, o.tenant, o.type, o.expires_at, o.ordering_key, o.after_endpoint,
+    returning o.due_at, o.event_id, o.tenant, o.type, o.expires_at, o.ordering_key, o.channels, o.after_endpoint,
               aetherflow.event_moment(o.event_id) as emitted_at
 ), chosen as materialized (
     select s.endpoint_id, min(s.created_at) as created_at
@@ -26,6 +26,7 @@ with due as materialized (
         select s.endpoint_id, s.created_at from aetherflow.subscriptions s
         where s.tenant = p.tenant and s.pattern = known.pattern
           and (s.tenant, s.pattern, s.endpoint_id) > (p.tenant, known.pattern, p.after_endpoint)
+          and (s.channels is null or p.channels ?| s.channels or starts_with(p.type, 'aetherflow' || '.'))
         order by s.endpoint_id
         limit $2
     ) s
@@ -33,8 +34,9 @@ with due as materialized (
     order by s.endpoint_id
     limit $2
 ), rest as (
-    insert into aetherflow.outbox (shard, due_at, event_id, tenant, type, expires_at, ordering_key, after_endpoint)
-    select $1, now(), p.event_id, p.tenant, p.type, p.expires_at, p.ordering_key, reached.last
+    insert into aetherflow.outbox (shard, due_at, event_id, tenant, type, expires_at, ordering_key, channels,
+                                   after_endpoint)
+    select $1, now(), p.event_id, p.tenant, p.type, p.expires_at, p.ordering_key, p.channels, reached.last
     from picked p
     cross join (select max(c.endpoint_id) as last, count(*) as endpoints from chosen c) reached
     where reached.endpoints >= $2

@@ -14,16 +14,18 @@
 -- least one row, with the number of events taken, and whether any is begun. On lease are, under the
 -- token, as many of an endpoint's as $4 says: a JSON object of "endpoint/version": [room, lease
 -- seconds], which holds no endpoint that has older work, and none with an order. Who wants a type is
--- looked up once for all events of that type; data is looked at only where one of them has a filter,
--- and once for all of theirs. Those that more than endpoints_max endpoints want go back into the
--- outbox as begun, for fanout_begun to go on behind the last; those with an order are all reached
--- now, or a later event might come before it. Data is read as by load_events. Nothing is due before
--- $7: see find_events. Two engines at one shard do each event once: the second waits for the first
--- to delete it, and then does not find it. Locking first, to skip what is locked, would cost a log
--- record each. So no delivery is made twice, and to ask for each whether it is there would cost
--- half as much again; should one be there, by whatever hand, the statement fails and is run
--- `again`, which leaves it as it is. Rows are compared whole, and endpoints looked up by `between`,
--- since Postgres would walk another index where it believes a table to be empty.
+-- looked up once for all events of that type; data is looked at only where one of them has a
+-- filter, and once for all of theirs. Endpoints with channels are passed by where none of the
+-- events is on one; of the others, each event is compared with theirs. Those that more than
+-- endpoints_max endpoints want go back into the outbox as begun, for fanout_begun to go on behind
+-- the last; those with an order are all reached now, or a later event might come before it. Data is
+-- read as by load_events. Nothing is due before $7: see find_events. Two engines at one shard do
+-- each event once: the second waits for the first to delete it, and then does not find it. Locking
+-- first, to skip what is locked, would cost a log record each. So no delivery is made twice, and to
+-- ask for each whether it is there would cost half as much again; should one be there, by whatever
+-- hand, the statement fails and is run `again`, which leaves it as it is. Rows are compared whole,
+-- and endpoints looked up by `between`, since Postgres would walk another index where it believes a
+-- table to be empty.
 with due as materialized (
     select o.ctid as row_at from aetherflow.outbox o
     where o.shard = $1 and not o.begun and o.due_at between $7 and now()
@@ -33,24 +35,39 @@ with due as materialized (
     delete from aetherflow.outbox o
     using due
     where o.shard = $1 and o.ctid = due.row_at
-    returning o.due_at, o.event_id, o.tenant, o.type, o.expires_at, o.ordering_key
+    returning o.due_at, o.event_id, o.tenant, o.type, o.expires_at, o.ordering_key, o.channels
 ), alike as materialized (
     select p.tenant, p.type, aetherflow.event_moment(min(p.event_id)) as since,
            array_agg(p.event_id) as event_ids, array_agg(p.due_at) as due_ats,
-           array_agg(p.expires_at) as expires_ats, array_agg(p.ordering_key) as ordering_keys
+           array_agg(p.expires_at) as expires_ats, array_agg(p.ordering_key) as ordering_keys,
+           array_agg(p.channels) as channels, count(p.channels) as on_channels
     from picked p
     group by p.tenant, p.type
 ), reached as materialized (
     select a.*, wanting.shards, wanting.endpoint_ids, wanting.first_event_ids, wanting.rooms, wanting.lease_seconds,
            wanting.are_ordered, wanting.unordered, wanting.last_unordered,
+           -- a bit for each event; null: all of them pass
            case when wanting.filtered > 0 then array(
-               select case when f.filter is not null then (
-                   select string_agg(get_bit(e.bits, f.place::integer - 1)::text, '')::bit varying
-                   from unnest(read.by_event) as e (bits)
-               ) end
-               from unnest(wanting.filters) with ordinality as f (filter, place)
-           ) end as passes
+               select coalesce(sifted.bits & f.heard, sifted.bits, f.heard)
+               from unnest(wanting.filters, wanting.heard) with ordinality as f (filter, heard, place)
+               cross join lateral (
+                   select case when f.filter is not null then (
+                       select string_agg(get_bit(e.bits, f.place::integer - 1)::text, '')::bit varying
+                       from unnest(read.by_event) as e (bits)
+                   ) end as bits
+                   offset 0  -- they are worked out once
+               ) sifted
+           ) when wanting.choosing > 0 then wanting.heard end as passes
     from alike a
+    cross join lateral (
+        -- what is told to operators is on no channel: who has asked for it gets it
+        select starts_with(a.type, 'aetherflow' || '.') as is_for_all, case when a.on_channels > 0 then (
+            select jsonb_object_agg(c.channel, true)
+            from (select distinct e.channels from unnest(a.channels) as e (channels) where e.channels is not null) e
+            cross join lateral jsonb_array_elements_text(e.channels) as c (channel)
+        ) end as some
+        offset 0  -- they are gathered once
+    ) channels
     cross join lateral (
         select array_agg(w.shard) as shards, array_agg(w.endpoint_id) as endpoint_ids,
                -- events from before an endpoint was there are not sent to it
@@ -60,16 +77,18 @@ with due as materialized (
                array_agg((w.room -> 1)::double precision) as lease_seconds,
                array_agg(w.is_ordered) as are_ordered, count(*) filter (where not w.is_ordered) as unordered,
                max(w.endpoint_id) filter (where not w.is_ordered) as last_unordered,
-               count(w.filter) as filtered, array_agg(w.filter) as filters
+               count(w.filter) as filtered, array_agg(w.filter) as filters,
+               count(heard.bits) as choosing, array_agg(heard.bits) as heard
         from (
             -- an endpoint may choose a type by several patterns
             (select chosen.endpoint_id, chosen.shard, min(chosen.created_at) as created_at, false as is_ordered,
                     case when chosen.state = 'active'
                          then $4::jsonb -> (chosen.endpoint_id || '/' || chosen.version) end as room,
-                    (array_agg(chosen.filter) filter (where chosen.filter is not null))[1] as filter
+                    (array_agg(chosen.filter) filter (where chosen.filter is not null))[1] as filter,
+                    min(chosen.channels) as channels
             from aetherflow.patterns_of(a.type) as known (pattern)
             cross join lateral (
-                select s.endpoint_id, e.shard, e.state, e.version, e.filter, s.created_at
+                select s.endpoint_id, e.shard, e.state, e.version, e.filter, s.channels, s.created_at
                 from aetherflow.subscriptions s
                 cross join lateral (
                     select e.shard, e.state, e.version, e.filter from aetherflow.endpoints e
@@ -80,6 +99,7 @@ with due as materialized (
                 ) e
                 where s.tenant = a.tenant and s.pattern = known.pattern
                   and (s.tenant, s.pattern, s.endpoint_id) > (a.tenant, known.pattern, '')
+                  and (s.channels is null or channels.some ?| s.channels or channels.is_for_all)
                 order by s.endpoint_id
                 limit $3
             ) chosen
@@ -88,7 +108,7 @@ with due as materialized (
             limit $3)
             union all
             select e.id, e.shard, min(s.created_at), true, null,
-                   (array_agg(e.filter) filter (where e.filter is not null))[1]
+                   (array_agg(e.filter) filter (where e.filter is not null))[1], min(s.channels)
             from (
                 select e.id, e.shard, e.state, e.filter from aetherflow.endpoints e
                 where e.ordering is not null and (e.tenant, e.id) > (a.tenant, '') and (e.tenant, e.id) < (a.tenant, '~')
@@ -97,7 +117,7 @@ with due as materialized (
             ) e
             cross join lateral aetherflow.patterns_of(a.type) as known (pattern)
             cross join lateral (
-                select s.created_at from aetherflow.subscriptions s
+                select s.created_at, s.channels from aetherflow.subscriptions s
                 where (s.tenant, s.pattern, s.endpoint_id) >= (a.tenant, known.pattern, e.id)
                   and (s.tenant, s.pattern, s.endpoint_id) <= (a.tenant, known.pattern, e.id)
                 order by s.tenant, s.pattern, s.endpoint_id
@@ -106,6 +126,13 @@ with due as materialized (
             where e.state in ('active', 'paused')
             group by e.id, e.shard
         ) w
+        cross join lateral (
+            select case when w.channels is not null and not channels.is_for_all then (
+                select string_agg(case when e.channels ?| w.channels then '1' else '0' end, '')::bit varying
+                from unnest(a.channels) as e (channels)
+            ) end as bits
+            offset 0  -- they are worked out once
+        ) heard
     ) wanting
     cross join lateral (
         select case when wanting.filtered > 0 then array(
@@ -118,11 +145,13 @@ with due as materialized (
         offset 0  -- it is read once
     ) read
 ), unfinished as (
-    insert into aetherflow.outbox (shard, due_at, event_id, tenant, type, expires_at, ordering_key, after_endpoint)
-    select $1, now(), e.event_id, r.tenant, r.type, e.expires_at, e.ordering_key,
+    insert into aetherflow.outbox (shard, due_at, event_id, tenant, type, expires_at, ordering_key, channels,
+                                   after_endpoint)
+    select $1, now(), e.event_id, r.tenant, r.type, e.expires_at, e.ordering_key, e.channels,
            r.last_unordered
     from reached r
-    cross join lateral unnest(r.event_ids, r.expires_ats, r.ordering_keys) as e (event_id, expires_at, ordering_key)
+    cross join lateral unnest(r.event_ids, r.expires_ats, r.ordering_keys, r.channels)
+        as e (event_id, expires_at, ordering_key, channels)
     where r.unordered >= $3
 ), made as (
     insert into aetherflow.deliveries (shard, event_shard, endpoint_id, event_id, due_at, expires_at, ordering_key,

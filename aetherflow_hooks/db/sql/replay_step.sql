@@ -19,11 +19,11 @@ with replay as materialized (
     limit 1
     for update skip locked
 ), target as materialized (
-    select e.id, e.shard, e.tenant, e.ordering, e.filter,
+    select e.id, e.shard, e.tenant, e.ordering, e.filter, e.channels,
            case when e.id = r.endpoint_at then greatest(r.event_at, r.since_id) else r.since_id end as begins_at
     from replay r
     cross join lateral (
-        select e.id, e.shard, e.tenant, e.ordering, e.filter from aetherflow.endpoints e
+        select e.id, e.shard, e.tenant, e.ordering, e.filter, e.channels from aetherflow.endpoints e
         where e.id >= coalesce(r.endpoint_id, r.endpoint_at) and e.id >= r.endpoint_at
           and (r.endpoint_id is null or e.id = r.endpoint_id) and (r.tenant is null or e.tenant = r.tenant)
           and e.state in ('active', 'paused')
@@ -101,6 +101,7 @@ with replay as materialized (
                   order by o.due_at
                   limit 1
               ) is null
+              and (t.channels is null or e.channels && t.channels or starts_with(e.type, 'aetherflow' || '.'))
               and (t.filter is null or aetherflow.let_through(e.data, array[t.filter]) = '1')
           ))
         order by l.event_id

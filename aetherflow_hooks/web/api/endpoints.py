@@ -61,7 +61,16 @@ async def change(
     await own(call, endpoint_id)
     given = body.model_dump(exclude_unset=True)
     version = given.pop("version", None)
-    for name in ("url", "events", "description", "headers", "burst", "labels", "metadata"):
+    for name in (
+        "url",
+        "events",
+        "description",
+        "headers",
+        "burst",
+        "channels",
+        "labels",
+        "metadata",
+    ):
         if name in given and given[name] is None:
             del given[name]  # it has no setting to fall back to, so nothing is asked for
     changed = await endpoints.change_endpoint(

@@ -30,6 +30,7 @@ async def list_(call: Call, query: shapes.EventsQuery) -> shapes.EventsPage:
         until=query.until,
         tenant=call.tenant(query.tenant),
         pattern=query.type,
+        channel=query.channel,
         rows_max=query.limit,
     )
     return shapes.EventsPage(
