@@ -26,6 +26,7 @@ LATEST = 20  # attempts
 PERIODS = {"hour": ("minute", "%H:%M"), "days": ("hour", "%a %H:%M")}
 NUMBERS = ("rate_per_second", "burst", "max_in_flight", "timeout_seconds")
 TEXTS = ("url", "description", "filter")
+WORDS = ("events", "channels", "labels")
 
 
 @page("GET", "/endpoints")
@@ -112,7 +113,7 @@ async def change(visit: Visit, endpoint_id: str) -> web.Response:
     """Change an endpoint."""
     try:
         given = dict.fromkeys((*NUMBERS[:1], *NUMBERS[2:], "filter", "retry_schedule_seconds"))
-        given |= {"description": "", "labels": [], "metadata": {}} | _given(visit.form)
+        given |= {"description": "", "metadata": {}} | _given(visit.form)
         given |= some(visit.form, "version", "ordering")
         given["headers"] = _headers_changed(visit.form)
         body = filled(shapes.EndpointChangeShape, given)
@@ -187,7 +188,7 @@ def _form(
     wrong: str | None = None,
 ) -> web.Response:
     visit.call.check(endpoints.add.scope)
-    names = (*TEXTS, *NUMBERS, "events", "retry_schedule_seconds", "labels", "metadata", "headers")
+    names = (*TEXTS, *NUMBERS, *WORDS, "retry_schedule_seconds", "metadata", "headers")
     return visit.show(
         "endpoint_form.html",
         status=HTTPStatus.UNPROCESSABLE_ENTITY if wrong else HTTPStatus.OK,
@@ -201,10 +202,7 @@ def _form(
 def _given(form: Any) -> dict[str, Any]:
     """Give what of an endpoint was typed, as the API takes it."""
     given: dict[str, Any] = some(form, *TEXTS, *NUMBERS)
-    given["events"] = several(form.get("events", ""))
-    for name in ("labels",):
-        if form.get(name):
-            given[name] = several(form[name])
+    given |= {name: several(form.get(name, "")) for name in WORDS}
     if form.get("headers"):
         given["headers"] = pairs(form["headers"])
     if form.get("metadata"):
@@ -227,8 +225,7 @@ def _typed(endpoint: shapes.EndpointShape) -> dict[str, str]:
     return {
         **{name: "" if known[name] is None else f"{known[name]:g}" for name in NUMBERS},
         **{name: known[name] or "" for name in (*TEXTS, "tenant", "ordering")},
-        "events": ", ".join(known["events"]),
-        "labels": ", ".join(known["labels"]),
+        **{name: ", ".join(known[name]) for name in WORDS},
         "metadata": json.dumps(known["metadata"], ensure_ascii=False) if known["metadata"] else "",
         "retry_schedule_seconds": ", ".join(f"{it:g}" for it in known["retry_schedule_seconds"])
         if known["retry_schedule_seconds"]

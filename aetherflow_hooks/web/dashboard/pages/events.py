@@ -8,14 +8,16 @@ from aiohttp import web
 from aetherflow_hooks.errors import InputRefused
 from aetherflow_hooks.web import shapes
 from aetherflow_hooks.web.api import event_types, events
-from aetherflow_hooks.web.dashboard.forms import filled, json_object, moments, some
+from aetherflow_hooks.web.dashboard.forms import filled, json_object, moments, several, some
 from aetherflow_hooks.web.dashboard.visits import Visit, page
 
 
 @page("GET", "/events")
 async def list_(visit: Visit) -> web.Response:
     """List events, the newest first."""
-    given = some(visit.query, "tenant", "type", "before") | moments(visit.query, "since", "until")
+    given = some(visit.query, "tenant", "type", "channel", "before") | moments(
+        visit.query, "since", "until"
+    )
     found = await visit.ask(events.list_, query=filled(shapes.EventsQuery, given))
     return visit.show(
         "events.html", found=found, asked=visit.query, may_emit=visit.may(events.emit)
@@ -36,7 +38,7 @@ async def emit(visit: Visit) -> web.Response:
     try:
         given: dict[str, Any] = some(form, "type", "tenant", "idempotency_key", "ordering_key")
         given |= moments(form, "deliver_at", "expires_at")
-        given["data"] = json_object("data", text)
+        given |= {"channels": several(form.get("channels", "")), "data": json_object("data", text)}
         if form.get("validate"):
             given["validate"] = True
         body = filled(shapes.NewEventShape, given)
@@ -87,7 +89,8 @@ async def _form(visit: Visit, typed: Any, *, wrong: str | None = None) -> web.Re
     example = ""
     if chosen in types:
         example = (await visit.ask(event_types.show, type=chosen)).example or ""
-    names = ("tenant", "idempotency_key", "ordering_key", "deliver_at", "expires_at", "validate")
+    names = ("tenant", "idempotency_key", "ordering_key", "channels", "validate")
+    names += ("deliver_at", "expires_at")
     return visit.show(
         "event_form.html",
         status=HTTPStatus.UNPROCESSABLE_ENTITY if wrong else HTTPStatus.OK,
