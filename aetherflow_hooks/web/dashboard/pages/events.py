@@ -11,6 +11,11 @@ from aetherflow_hooks.web.api import event_types, events
 from aetherflow_hooks.web.dashboard.forms import filled, json_object, moments, several, some
 from aetherflow_hooks.web.dashboard.visits import Visit, page
 
+OPTIONS = (
+    *("tenant", "idempotency_key", "ordering_key", "channels", "deliver_at", "expires_at"),
+    "validate",
+)
+
 
 @page("GET", "/events")
 async def list_(visit: Visit) -> web.Response:
@@ -89,13 +94,11 @@ async def _form(visit: Visit, typed: Any, *, wrong: str | None = None) -> web.Re
     example = ""
     if chosen in types:
         example = (await visit.ask(event_types.show, type=chosen)).example or ""
-    names = ("tenant", "idempotency_key", "ordering_key", "channels", "validate")
-    names += ("deliver_at", "expires_at")
     return visit.show(
         "event_form.html",
         status=HTTPStatus.UNPROCESSABLE_ENTITY if wrong else HTTPStatus.OK,
         types=types,
-        typed=dict.fromkeys(names, "") | {"data": example} | dict(typed) | {"type": chosen},
+        typed=dict.fromkeys(OPTIONS, "") | {"data": example} | dict(typed) | {"type": chosen},
         wrong=wrong,
     )
 
