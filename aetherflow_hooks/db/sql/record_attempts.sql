@@ -70,8 +70,7 @@ with results as materialized (
            -- expunging has taken the delivery away, so what is under way then comes late
            case when (
                select v.expunged_at from aetherflow.events v
-               where v.shard = aetherflow.shard_of(r.event_id) and v.id between r.event_id and r.event_id
-               order by v.id
+               where v.shard = aetherflow.shard_of(r.event_id) and v.id = r.event_id
                limit 1
            ) is null then r.response end as response,
            null as trigger
