@@ -1,4 +1,4 @@
-"""The engines of a run: processes as an operator starts them."""
+"""The engines of a run: processes of `aetherflow-hooks run`."""
 
 import os
 import resource
@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.forks import Fork
 
 TIMEOUT_SECONDS = 0.5
 MARGIN_SECONDS = 5.0
@@ -39,29 +41,33 @@ class EngineProcess:
         self._was_asked = False
         self._clock = log.with_suffix(".clock")
         self.set_clock("+0")
-        with log.open("ab") as file:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "aetherflow_hooks", "run", "--dsn", dsn],
-                env={
-                    **os.environ,
-                    **{
-                        f"AETHERFLOW_HOOKS_{name}": value
-                        for name, value in (SETTINGS | settings).items()
-                    },
-                    "PYTHONFAULTHANDLER": "1",
-                    **(self._with_clock() if has_clock else {}),
-                },
-                stderr=file,
-            )
+        environment = {
+            **os.environ,
+            **{f"AETHERFLOW_HOOKS_{name}": it for name, it in (SETTINGS | settings).items()},
+            "PYTHONFAULTHANDLER": "1",
+        }
+        command = ["run", "--dsn", dsn]
+        self._process: Fork | subprocess.Popen[bytes]
+        if has_clock:
+            self._process = self._start_with_clock(command, environment)
+        else:
+            self._process = Fork(*command, environment=environment, stderr=log)
         self.pid = self._process.pid
 
-    def _with_clock(self) -> dict[str, str]:
-        return {
+    def _start_with_clock(
+        self, command: list[str], environment: dict[str, str]
+    ) -> subprocess.Popen[bytes]:
+        """Start it as a process that is no fork: where the clock is, is asked at its start."""
+        environment |= {
             "LD_PRELOAD": FAKETIME,
             "FAKETIME_TIMESTAMP_FILE": str(self._clock),
             "FAKETIME_NO_CACHE": "1",
             "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         }
+        with self.log.open("ab") as file:
+            return subprocess.Popen(
+                [sys.executable, "-m", "aetherflow_hooks", *command], env=environment, stderr=file
+            )
 
     @property
     def exit_code(self) -> int | None:

@@ -4,8 +4,6 @@ import asyncio
 import collections
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -24,12 +22,13 @@ from aetherflow_hooks.dev.embedded import EmbeddedPostgres
 from aetherflow_hooks.dev.receiver import Receiver
 from tests.conftest import LONG_AGO, World, roomy_folder, settings_for, until
 from tests.contract.plans import WALKS, detours
+from tests.forks import Fork
 
 OWNED = "select count(distinct owner) = $1 from aetherflow.shards where leased_until > now()"
 
 
 @contextmanager
-def engine_process(dsn: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+def engine_process(dsn: str, **environment: str) -> Iterator[Fork]:
     """A real engine, `aetherflow-hooks run`, in a process of its own."""
     settings = {
         "AETHERFLOW_HOOKS_PROFILE": "development",
@@ -38,17 +37,15 @@ def engine_process(dsn: str, **environment: str) -> Iterator[subprocess.Popen[st
         "AETHERFLOW_HOOKS_LOG__LEVEL": "warning",
         **{f"AETHERFLOW_HOOKS_{name}": value for name, value in environment.items()},
     }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "aetherflow_hooks", "run", "--dsn", dsn],
-        env={**os.environ, **settings},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+    with tempfile.NamedTemporaryFile() as log:
+        process = Fork(
+            *("run", "--dsn", dsn), environment={**os.environ, **settings}, stderr=Path(log.name)
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
 
 
 def counted(receiver: Receiver) -> collections.Counter[str]:
@@ -164,8 +161,7 @@ async def test_case_58_sigterm_drains_and_leaves_nothing_leased(world: World) ->
         began = time.monotonic()
         code = await asyncio.to_thread(process.wait, 15)
         took_seconds = time.monotonic() - began
-        assert process.stderr is not None
-        told = process.stderr.read()
+        told = process.stderr.read_text()
     assert (code, told) == (0, "")
     assert took_seconds < 5
     assert await world.value("select count(*) from aetherflow.deliveries") > 0
