@@ -153,34 +153,57 @@ class Databases:
         """Begin, in a thread and on a loop of its own."""
         self._server = server
         self._ready: queue.Queue[str] = queue.Queue(self.AHEAD)
-        self._used: queue.Queue[str] = queue.Queue()
+        self._used: list[str] = []
         self._is_over = False
-        self._work = threading.Thread(target=lambda: asyncio.run(self._run()))
+        self._loop = asyncio.new_event_loop()
+        self._wake = asyncio.Event()
+        self._work = threading.Thread(target=lambda: self._loop.run_until_complete(self._run()))
         self._work.start()
 
     def take(self) -> str:
         """Give the name of a migrated database that nobody has used."""
-        return self._ready.get(timeout=30)
+        name = self._ready.get(timeout=30)
+        self._loop.call_soon_threadsafe(self._wake.set)
+        return name
 
-    def give_back(self, name: str) -> None:
-        """Drop a database when there is time."""
-        self._used.put(name)
+    async def give_back(self, name: str) -> None:
+        """Drop a database when there is time; fail if somebody stays connected to it."""
+        await asyncio.wrap_future(
+            asyncio.run_coroutine_threadsafe(self._give_back(name), self._loop)
+        )
 
     def close(self) -> None:
         """End; what is left goes with the server."""
         self._is_over = True
+        self._loop.call_soon_threadsafe(self._wake.set)
         self._work.join()
+        self._loop.close()
 
     async def _run(self) -> None:
         connection = await asyncpg.connect(self._server.dsn())
+        self._asking = await asyncpg.connect(self._server.dsn())
         while not self._is_over:
+            self._wake.clear()
             if not self._ready.full():
                 self._ready.put(await make_database(connection, "template_hooks"))
-            elif not self._used.empty():
-                await connection.execute(f"drop database {self._used.get()} with (force)")
+            elif self._used:
+                await connection.execute(f"drop database {self._used.pop()} with (force)")
             else:
-                await asyncio.sleep(0.005)
+                await self._wake.wait()
         await connection.close()
+        await self._asking.close()
+
+    async def _give_back(self, name: str) -> None:
+        left = (
+            "select count(*) from pg_stat_activity"
+            " where datname = $1 and backend_type = 'client backend'"
+        )
+        give_up_at = time.monotonic() + 5
+        while await self._asking.fetchval(left, name):
+            assert time.monotonic() < give_up_at, "somebody is still connected"
+            await asyncio.sleep(0.01)
+        self._used.append(name)
+        self._wake.set()
 
 
 async def make_database(connection: Any, template: str) -> str:
@@ -209,17 +232,7 @@ async def dsn(server: EmbeddedPostgres, databases: Databases) -> AsyncIterator[s
     """A migrated database; what is still connected a moment after the test was leaked."""
     name = databases.take()
     yield server.dsn(name)
-    admin = await asyncpg.connect(server.dsn())
-    left = (
-        "select count(*) from pg_stat_activity"
-        " where datname = $1 and backend_type = 'client backend'"
-    )
-    give_up_at = time.monotonic() + 5
-    while await admin.fetchval(left, name):
-        assert time.monotonic() < give_up_at, "somebody is still connected"
-        await asyncio.sleep(0.01)
-    await admin.close()
-    databases.give_back(name)
+    await databases.give_back(name)
 
 
 @asynccontextmanager
