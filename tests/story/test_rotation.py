@@ -62,8 +62,8 @@ async def test_case_21_during_a_rotation_both_secrets_sign(world: World) -> None
 
 async def test_an_old_secret_ends_by_itself_while_the_engine_runs(world: World) -> None:
     added = await world.endpoint(secret=SECRET)
-    await rotate_secret(world.database, added["id"], keyring=NO_KEYS, overlap_seconds=0.5)
     async with world.engine():
+        await rotate_secret(world.database, added["id"], keyring=NO_KEYS, overlap_seconds=0.5)
         await world.emit()
         (during,) = await world.receiver.wait_for(1)
         await world.until("select now() > min(ends_at) from aetherflow.secrets")
