@@ -2,10 +2,18 @@
 
 import click
 
-from aetherflow_hooks.cli.session import as_json, connected, print_json, with_database
+from aetherflow_hooks.cli.session import (
+    as_json,
+    connected,
+    print_json,
+    print_rows,
+    with_database,
+)
 from aetherflow_hooks.config import Settings
-from aetherflow_hooks.manage.sessions import LINK_SECONDS_DEFAULT, add_link, revoke_link
+from aetherflow_hooks.manage.sessions import LINK_SECONDS_DEFAULT, add_link, list_links, revoke_link
 from aetherflow_hooks.manage.tokens import Scope
+
+SHORT = ("id", "tenant", "scope", "token_id", "created_at", "expires_at")
 
 
 @click.group()
@@ -40,6 +48,17 @@ def add(settings: Settings, tenant: str, scope: str, seconds: float, as_json: bo
         print_json(made)
     else:
         click.echo(made["path"])
+        click.echo(f"Its id is {made['id']}; it opens until {made['expires_at']}.", err=True)
+
+
+@link.command("list")
+@click.option("--tenant", help="Only those of this tenant.")
+@as_json
+@connected
+def list_(settings: Settings, tenant: str | None, as_json: bool) -> None:
+    """List links that have not ended, without what opens them."""
+    rows = with_database(settings, lambda db, _: list_links(db, tenant=tenant))
+    print_rows(rows, SHORT, as_json=as_json)
 
 
 @link.command()

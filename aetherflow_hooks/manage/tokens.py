@@ -44,6 +44,11 @@ class Access:
     scope: Scope
     tenant: str | None  # None: every one
 
+    @property
+    def is_token(self) -> bool:
+        """Tell whether it is somebody with a token, and no link."""
+        return self.actor.startswith("token:")
+
 
 async def add_token(
     database: Database,

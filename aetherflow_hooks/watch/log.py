@@ -25,6 +25,8 @@ class LogEvent(StrEnum):
     ENGINE_STOPPED = "engine.stopped"  # info: everything is handed back
     ENGINE_SHARDS = "engine.shards"  # info: which shards are this engine's has changed
     WEB_STARTED = "web.started"  # info: where the API is
+    SESSION_BEGUN = "session.begun"  # info: somebody has logged in to the dashboard
+    SESSION_ENDED = "session.ended"  # info: they have logged out
     STREAM_ENDED = "stream.ended"  # debug: Postgres was away while somebody listened
     EGRESS_OPENED = "egress.opened"  # warning: a setting lets POSTs go where none would go
     STAGE_FAILED = "stage.failed"  # error: a defect of ours; the stage goes on

@@ -20,7 +20,7 @@ MARGIN_SECONDS = 5.0  # from the end of an attempt until it is recorded, mostly
 ROWS_MAX = 2_000  # in one look; of more than that some are missed
 SEEN_MAX = 20_000
 WAITING_MAX = 1_000  # attempts that a listener has not read yet
-LISTENERS_MAX = 100
+LISTENERS_MAX = 500
 LISTENERS_OF_ONE_MAX = 10
 
 

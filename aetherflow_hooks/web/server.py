@@ -79,6 +79,7 @@ class Server:
         self._doorman = Doorman(self._door)
         self._counting = asyncio.Semaphore(1)
         self._live = Live(self._database, settings.post.timeout_seconds)
+        self._site = Site(self._doorman, self._call, settings.web.embed_origins)
         self._hosts = Hosts(_names(settings), settings.web.port)
         self._runner: web.AppRunner | None = None
         self._listening: asyncio.Server | None = None
@@ -102,7 +103,7 @@ class Server:
         application.router.add_get(DOCUMENT, self._document)
         for route in ROUTES:
             application.router.add_route(route.method, route.path, self._handler(route))
-        Site(self._doorman, self._call, settings.embed_origins).add_to(application.router)
+        self._site.add_to(application.router)
         self._runner = web.AppRunner(
             application, access_log=None, handle_signals=False, shutdown_timeout=STOP_SECONDS
         )
@@ -147,8 +148,10 @@ class Server:
             response = await handler(request)
         except Exception as error:  # noqa: BLE001  of any kind: a defect of ours is told as one
             problem = self._problem(error)
-            response = problem_page(problem) if is_for_people(request) else problem.answer()
+            is_page = is_for_people(request)
+            response = problem_page(request, problem) if is_page else problem.answer()
         if not response.prepared:
+            self._site.frame(request, response)
             harden(response)
         return response
 
@@ -157,6 +160,8 @@ class Server:
         match error:
             case Problem():
                 return error
+            case web.RequestPayloadError():
+                return Problem(HTTPStatus.BAD_REQUEST, "the body cannot be unpacked")
             case web.HTTPException():  # of the router, or a body that is too large
                 status = HTTPStatus(error.status)
                 allow = {name: it for name, it in error.headers.items() if name == "Allow"}
@@ -202,7 +207,8 @@ class Server:
         return web.Response(text="ok\n")
 
     def _request_bytes_max(self) -> int:
-        return 2 * self._settings.emit.data_max_bytes + ENVELOPE_BYTES
+        # A form writes three characters for most of those that JSON is made of.
+        return 3 * self._settings.emit.data_max_bytes + ENVELOPE_BYTES
 
 
 _ROUTER_SAYS = {

@@ -455,6 +455,8 @@ class EventTypeShape(Answer):
 
 # Deliveries and attempts.
 
+Verdict = Literal["delivered", "retry", "dead", "halted", "late"]
+
 
 class DeliveriesQuery(Listed):
     """Which deliveries; by default what is undelivered."""
@@ -521,7 +523,7 @@ class AttemptsQuery(Listed):
     endpoint_id: EndpointId | None = None
     type: Pattern | None = None
     only_failed: bool = False
-    verdict: Literal["delivered", "retry", "dead", "halted", "late"] | None = None
+    verdict: Verdict | None = None
     status: Annotated[str, Field(pattern=STATUS)] | None = Field(None, description="503, or 5xx")
     error: Annotated[str, Field(min_length=1, max_length=TEXT_MAX)] | None = Field(
         None, description="A part of it."
@@ -770,13 +772,26 @@ class NewLinkShape(Shape):
     )
 
 
-class LinkShape(Answer):
-    """A link that was made, this once."""
+class LinkRow(Answer):
+    """A link, without what opens anything."""
 
     id: str
     tenant: str
     scope: str
+    token_id: str | None = Field(description="That it was made with; null: by a command.")
+    created_at: AwareDatetime
     expires_at: AwareDatetime
+
+
+class LinksPage(Answer):
+    """Links that have not ended, the newest first, at most 1,000."""
+
+    items: list[LinkRow]
+
+
+class AddedLinkShape(LinkRow):
+    """A link that was made, this once."""
+
     path: str = Field(description="Where it leads on this server.")
 
 

@@ -218,13 +218,14 @@ async def things_of(api: Api, tenant: str) -> dict[str, str]:
     event = (await client("POST", "/events", {"type": "a.b", "data": {"of": tenant}})).given(201)
     await api.world.settled()
     replay = (await client("POST", "/replays", {"endpoint_id": endpoint["id"]})).given(201)
+    link = (await client("POST", "/links", {})).given(201)
     return {
         "endpoint_id": endpoint["id"],
         "event_id": event["id"],
         "delivery_id": delivery_id(event["id"], endpoint["id"]),
         "replay_id": replay["id"],
         "token_id": "0" * 12,
-        "link_id": "0" * 12,
+        "link_id": link["id"],
         "type": "not.there",
     }
 

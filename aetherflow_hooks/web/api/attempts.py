@@ -40,7 +40,9 @@ async def stream(call: Call, query: shapes.StreamQuery) -> Stream:
     At most 2,000 are told in a second, and none that took longer than the default timeout.
     """
     tenant = call.tenant(query.tenant)
-    async with call.lent.live.listening(call.access.actor, tenant, query.endpoint_id) as listener:
+    # However many links a tenant's customers have, they are one who listens.
+    who = call.access.actor if call.access.is_token else f"tenant:{tenant}"
+    async with call.lent.live.listening(who, tenant, query.endpoint_id) as listener:
         if listener is None:
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many are listening: try again later")
         yield None

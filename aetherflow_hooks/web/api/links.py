@@ -9,8 +9,15 @@ from aetherflow_hooks.web import shapes
 from aetherflow_hooks.web.routes import Call, route
 
 
+@route("GET", "/links", Scope.READ)
+async def list_(call: Call, query: shapes.OfTenant) -> shapes.LinksPage:
+    """List links that have not ended, without what opens them."""
+    rows = await sessions.list_links(call.database, tenant=call.tenant(query.tenant))
+    return shapes.LinksPage(items=[shapes.LinkRow(**row) for row in rows])
+
+
 @route("POST", "/links", Scope.WRITE, status=HTTPStatus.CREATED)
-async def add(call: Call, body: shapes.NewLinkShape) -> shapes.LinkShape:
+async def add(call: Call, body: shapes.NewLinkShape) -> shapes.AddedLinkShape:
     """Make a link that opens the dashboard of one tenant for a while; it is told this once.
 
     It opens nothing any more once the token that it was made with does not.
@@ -26,7 +33,7 @@ async def add(call: Call, body: shapes.NewLinkShape) -> shapes.LinkShape:
         seconds=body.seconds,
         token_id=call.access.token_id,
     )
-    return shapes.LinkShape(**made)
+    return shapes.AddedLinkShape(**made)
 
 
 @route("DELETE", "/links/{link_id}", Scope.WRITE)
@@ -35,4 +42,4 @@ async def revoke(call: Call, link_id: str) -> None:
     await sessions.revoke_link(call.database, link_id, tenant=call.access.tenant)
 
 
-ROUTES = (add, revoke)
+ROUTES = (list_, add, revoke)

@@ -26,7 +26,10 @@ def filled(shape: type[S], given: Mapping[str, Any]) -> S:
         return shape.model_validate(dict(given))
     except ValidationError as error:
         told = mistaken("", error).mistakes or []
-        lines = [f"{it.path.strip('.').split('.')[0]}: {it.message}" for it in told]
+        lines = [
+            f"{it.path.strip('.').split('.')[0]}: {it.message.removeprefix('Value error, ')}"
+            for it in told
+        ]
         raise InputRefused("; ".join(dict.fromkeys(lines))) from None
 
 
@@ -91,9 +94,11 @@ def json_object(name: str, text: str) -> dict[str, Any]:
         InputRefused: it is none.
     """
     try:
-        found = json.loads(text or "{}")
+        found = json.loads(text if text.strip() else "{}")
     except ValueError as error:
         raise InputRefused(f"{name}: this is no JSON: {error}") from None
+    except RecursionError:
+        raise InputRefused(f"{name}: this is nested too deeply for a form") from None
     if not isinstance(found, dict):
         raise InputRefused(f"{name}: this is JSON, but no object: write {{…}}")
     return found

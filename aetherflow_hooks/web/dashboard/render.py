@@ -2,7 +2,9 @@
 
 import functools
 import json
+import secrets
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any
 
 import jinja2
@@ -12,6 +14,7 @@ from aetherflow_hooks.rules.texts import visible
 from aetherflow_hooks.web.dashboard.statics import static_path
 
 SHOWN_MAX = 65_536  # characters of a body or an answer
+DEPTH_MAX = 30  # that JSON is written over lines for: each level moves all that is in it
 MINUTE, HOUR, DAY = 60, 3_600, 86_400
 
 
@@ -31,12 +34,13 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.globals["static"] = static_path
+    environment.globals.update(static=static_path, new_key=lambda: secrets.token_hex(16))
     environment.filters.update(
         age=age,
         count=count,
         moment=moment,
         ms=ms,
+        number=number,
         percent=percent,
         pretty=pretty,
         start=start,
@@ -104,15 +108,32 @@ def percent(share: float | None) -> str | None:
 
 
 def pretty(text: str) -> str:
-    """Write JSON over several lines, or the text as it is, if it is none; at most so much."""
+    """Write JSON over several lines; what is long, deep or none, as it is. At most so much."""
+    if len(text) > SHOWN_MAX or _depth(text) > DEPTH_MAX:
+        return start(text)
     try:
         return start(json.dumps(json.loads(text), indent=2, ensure_ascii=False))
     except ValueError:
         return start(text)
 
 
-def start(text: str) -> str:
+def _depth(text: str) -> int:
+    """Count how many brackets are open at once; those in strings count too."""
+    steps = (1 if letter in "{[" else -1 for letter in text if letter in "{[]}")
+    return max(accumulate(steps), default=0)
+
+
+def number(value: float) -> str:
+    """Write a number as somebody would type it.
+
+    >>> [number(it) for it in (5.0, 12345.678, 1234567.0)]
+    ['5', '12345.678', '1234567']
+    """
+    return repr(value).removesuffix(".0")
+
+
+def start(text: str, characters: int = SHOWN_MAX) -> str:
     """Give the start of a text, and say if there is more."""
-    if len(text) <= SHOWN_MAX:
+    if len(text) <= characters:
         return text
-    return f"{text[:SHOWN_MAX]}\n… {len(text) - SHOWN_MAX:,} characters more"
+    return f"{text[:characters]}\n… {len(text) - characters:,} characters more"

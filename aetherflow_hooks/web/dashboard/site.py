@@ -12,7 +12,7 @@ from aetherflow_hooks.manage.sessions import LINK, LOGIN, LOGIN_SECONDS
 from aetherflow_hooks.manage.tokens import Access
 from aetherflow_hooks.web.dashboard.pages import PAGES
 from aetherflow_hooks.web.dashboard.render import render
-from aetherflow_hooks.web.dashboard.statics import KINDS, statics
+from aetherflow_hooks.web.dashboard.statics import KINDS, static_path, statics
 from aetherflow_hooks.web.dashboard.visits import HTML, Page, as_visited, check_origin, form_of
 from aetherflow_hooks.web.guard import POLICY, Doorman
 from aetherflow_hooks.web.problems import Problem
@@ -21,7 +21,8 @@ from aetherflow_hooks.web.routes import PREFIX, Call
 COOKIE = "__Host-aetherflow"  # the browser sees to it that it is sent to us alone, and by TLS
 FOREVER = "public, max-age=31536000, immutable"  # the address changes with the content
 
-_OWN_PATH = re.compile(r"/(?![/\\])[A-Za-z0-9/_.~?=&%:+*-]*")
+_OWN_PATH = re.compile(r"/(?![/\\])[A-Za-z0-9/_.~?=&%:+*,;@!$'()-]*")
+_PORTAL = re.compile("/portal/[^/]+")
 
 MakeCall = Callable[[Access, Callable[[], Awaitable[bool]]], Call]
 
@@ -49,6 +50,7 @@ class Site:
                 router.add_route(
                     page.method, "/portal/{key}" + page.path, partial(self._with_link, page)
                 )
+        router.add_get("/portal/{key}", self._to_the_start)
 
     async def _logged_in(self, page: Page, request: web.Request) -> web.StreamResponse:
         """Answer somebody who has logged in; others are asked to."""
@@ -71,10 +73,15 @@ class Site:
         access = await self._doorman.visitor(LINK, key)
         if access is None:
             raise Problem(HTTPStatus.NOT_FOUND, "this link opens nothing any more: ask for another")
-        answer = await self._visited(page, request, LINK, key, access, base=f"/portal/{key}")
-        if not answer.prepared:
-            answer.headers["Content-Security-Policy"] = self._portal_policy
-        return answer
+        return await self._visited(page, request, LINK, key, access, base=f"/portal/{key}")
+
+    def frame(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
+        """Say who may show an answer in a frame, where that is anybody."""
+        if _PORTAL.match(request.path):
+            response.headers["Content-Security-Policy"] = self._portal_policy
+
+    async def _to_the_start(self, request: web.Request) -> web.Response:
+        return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Location": f"{request.path}/"})
 
     async def _visited(
         self, page: Page, request: web.Request, kind: str, key: str, access: Access, *, base: str
@@ -93,7 +100,7 @@ class Site:
         check_origin(request)
         form = await form_of(request)
         onward = form.get("next", "/")
-        key = await self._doorman.log_in(request, form.get("token", ""))
+        key = await self._doorman.log_in(request, form.get("token", "").strip())
         if key is None:
             return _login(onward, wrong="This token opens nothing. Look whether it is whole.")
         to = onward if _OWN_PATH.fullmatch(onward) else "/"
@@ -120,7 +127,8 @@ class Site:
             body=statics()[name],
             content_type=KINDS[name[name.rindex(".") :]],
             charset="utf-8",
-            headers={"Cache-Control": FOREVER},
+            # An engine of another version may be asked for what a page of this one needs.
+            headers={"Cache-Control": FOREVER} if request.path_qs == static_path(name) else {},
         )
 
 
@@ -129,9 +137,11 @@ def is_for_people(request: web.BaseRequest) -> bool:
     return not request.path.startswith(PREFIX) and HTML in request.headers.get("Accept", "")
 
 
-def problem_page(problem: Problem) -> web.Response:
+def problem_page(request: web.BaseRequest, problem: Problem) -> web.Response:
     """Tell somebody why there is not what they have asked for."""
-    text = render("problem.html", problem=problem, title=problem.status.phrase)
+    portal = _PORTAL.match(request.path)
+    start = f"{portal[0] if portal else ''}/"
+    text = render("problem.html", problem=problem, title=problem.status.phrase, start=start)
     return web.Response(
         status=problem.status, text=text, content_type=HTML, headers=problem.headers
     )

@@ -3,22 +3,29 @@
 import hashlib
 import hmac
 import re
+import secrets
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any, cast
-from urllib.parse import urlsplit
+from types import SimpleNamespace
+from typing import Any, TypeVar, cast
+from urllib.parse import parse_qsl
 
 from aiohttp import web
+from pydantic import BaseModel
 
+from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import InputRefused
+from aetherflow_hooks.web.dashboard.forms import filled
 from aetherflow_hooks.web.dashboard.render import render
 from aetherflow_hooks.web.problems import Problem
-from aetherflow_hooks.web.routes import Call, Route, checked_ids
+from aetherflow_hooks.web.repeats import once
+from aetherflow_hooks.web.routes import Call, Route, Shape, checked_ids
 
-PORTAL = "/portal/{key}"
 HTML = "text/html"
+FORM = "application/x-www-form-urlencoded"
+FIELDS_MAX = 200
 # What was done, told on the page that follows. The address names the word, and never the text.
 DONE = {
     "added": "Added.",
@@ -35,6 +42,10 @@ DONE = {
     "started": "Started.",
     "revoked": "Revoked: it opens nothing from now on.",
 }
+
+
+NOTHING = SimpleNamespace(items=(), before=None)
+S = TypeVar("S", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,40 @@ class Visit:
         self.call.check(route.scope)
         call = replace(self.call, raw=raw.encode())
         return await cast("Awaitable[Any]", route.handler(call, **given))
+
+    async def look(
+        self, route: Route, shape: type[Shape], given: Mapping[str, Any]
+    ) -> tuple[Any, str | None]:
+        """Ask for a page of a list; where what was typed cannot be used, give none and why."""
+        try:
+            return await self.ask(route, query=filled(shape, given)), None
+        except InputRefused as error:
+            return NOTHING, str(error)
+
+    async def ask_once(self, route: Route, shape: type[S], *, raw: str = "", **given: Any) -> S:
+        """Ask a route that makes something: a form that is sent twice takes effect once.
+
+        Raises:
+            HooksError: as the route; then the form can be sent again.
+        """
+        self.call.check(route.scope)
+        # What was changed before it was sent again is another form.
+        digest = hashlib.sha256(repr(sorted(self.form.items())).encode()).hexdigest()
+
+        async def make(bound: Database) -> str:
+            call = replace(self.call, raw=raw.encode(), database=bound)
+            made: BaseModel = await cast("Awaitable[Any]", route.handler(call, **given))
+            return made.model_dump_json(by_alias=True)
+
+        text = await once(
+            self.call.database,
+            self.call.settings.keyring(),
+            actor=self.call.access.actor,
+            key=f"{self.form.get('once') or secrets.token_hex(16)}.{digest}",
+            request=digest.encode(),
+            make=make,
+        )
+        return shape.model_validate_json(text)
 
     def show(
         self, template: str, *, status: HTTPStatus = HTTPStatus.OK, **context: Any
@@ -146,22 +191,24 @@ async def as_visited(request: web.Request, call: Call, key: str, base: str) -> V
 
 
 async def form_of(request: web.Request) -> dict[str, str]:
-    """Read a form; of several values of one name, as of boxes that are ticked, they are joined.
+    """Read a form; of several values of one name, as of boxes that are ticked, the last counts.
 
     Raises:
-        InputRefused: it holds a file, or text that is none.
+        Problem: it is none that a browser sends, or no text.
     """
-    if request.content_type != "application/x-www-form-urlencoded":
-        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a form is to be urlencoded")
-    given = await request.post()
-    found: dict[str, str] = {}
-    for name in given:
-        texts = given.getall(name)
-        if not all(isinstance(text, str) for text in texts):
-            raise InputRefused(f"{name} is to be a text")
-        # Browsers end each line of a text as HTTP does.
-        found[name] = ",".join(map(str, texts)).replace("\r\n", "\n").strip()
-    return found
+    if request.content_type != FORM or (request.charset or "utf-8").lower() != "utf-8":
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a form is to be urlencoded, in UTF-8")
+    try:
+        given = parse_qsl(
+            (await request.read()).decode(),
+            keep_blank_values=True,
+            errors="strict",
+            max_num_fields=FIELDS_MAX,
+        )
+    except ValueError:  # bytes that are no UTF-8, or too many fields
+        raise Problem(HTTPStatus.BAD_REQUEST, "this cannot be read as a form") from None
+    # Browsers end each line of a text as HTTP does.
+    return {name: text.replace("\r\n", "\n") for name, text in given}
 
 
 def check_origin(request: web.Request) -> None:
@@ -172,10 +219,8 @@ def check_origin(request: web.Request) -> None:
     Raises:
         Problem: 403, it was another one, or it is not told.
     """
-    site = request.headers.get("Sec-Fetch-Site")
-    if site is not None:
-        is_ours = site == "same-origin"
-    else:
-        is_ours = urlsplit(request.headers.get("Origin", "")).netloc == request.host
-    if not is_ours:
-        raise Problem(HTTPStatus.FORBIDDEN, "a form is sent by a page of this very server")
+    if request.headers.get("Sec-Fetch-Site") != "same-origin":
+        raise Problem(
+            HTTPStatus.FORBIDDEN,
+            "a form is sent by a page of this very server; if it was, the browser is too old",
+        )

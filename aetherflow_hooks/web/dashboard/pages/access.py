@@ -53,7 +53,8 @@ async def _shown(
         status=HTTPStatus.UNPROCESSABLE_ENTITY if wrong else HTTPStatus.OK,
         tokens=found.items,
         scopes=[str(scope) for scope in Scope],
-        typed={"name": "", "tenant": "", "expires_at": ""} | dict(visit.form if wrong else {}),
+        typed={"name": "", "scope": "", "tenant": "", "expires_at": ""}
+        | dict(visit.form if wrong else {}),
         made=made,
         wrong=wrong,
     )

@@ -20,10 +20,13 @@ from aetherflow_hooks.web.dashboard.forms import (
     several,
     some,
 )
+from aetherflow_hooks.web.dashboard.render import number
 from aetherflow_hooks.web.dashboard.visits import Visit, page
 
 LATEST = 20  # attempts
 PERIODS = {"hour": ("minute", "%H:%M"), "days": ("hour", "%a %H:%M")}
+ONLY_NEW = ("tenant", "secret", "ordering", "ed25519")
+ONLY_CHANGED = ("headers_gone", "version")
 NUMBERS = ("rate_per_second", "burst", "max_in_flight", "timeout_seconds")
 TEXTS = ("url", "description", "filter")
 WORDS = ("events", "channels", "labels")
@@ -55,7 +58,8 @@ async def add(visit: Visit) -> web.Response:
         given = _given(visit.form) | some(visit.form, "secret", "tenant", "ordering")
         if visit.form.get("ed25519"):
             given["ed25519"] = True
-        made = await visit.ask(endpoints.add, body=filled(shapes.NewEndpointShape, given))
+        body = filled(shapes.NewEndpointShape, given)
+        made = await visit.ask_once(endpoints.add, shapes.AddedEndpointShape, body=body)
     except InputRefused as error:
         return _form(visit, visit.form, wrong=str(error))
     return visit.show(
@@ -69,7 +73,7 @@ async def add(visit: Visit) -> web.Response:
 
 
 @page("GET", "/endpoints/{endpoint_id}")
-async def show(visit: Visit, endpoint_id: str) -> web.Response:
+async def show(visit: Visit, endpoint_id: str, wrong: str | None = None) -> web.Response:
     """Show an endpoint, its charts and its last attempts."""
     endpoint = await visit.ask(endpoints.show, endpoint_id=endpoint_id)
     period = visit.query.get("period", "hour")
@@ -91,7 +95,8 @@ async def show(visit: Visit, endpoint_id: str) -> web.Response:
     return visit.show(
         "endpoint.html",
         endpoint=endpoint,
-        doing=doing.items[0],
+        doing=doing.items[0] if doing.items else None,
+        wrong=wrong,
         period=period,
         charts=[attempts_chart(points, form), latency_chart(points, form)],
         latest=latest.items,
@@ -133,15 +138,15 @@ async def set_state(visit: Visit, endpoint_id: str) -> web.Response:
 
 
 @page("POST", "/endpoints/{endpoint_id}/rotate-secret")
-async def rotate_secret(visit: Visit, endpoint_id: str) -> web.Response:
+async def rotate_secret(visit: Visit, endpoint_id: str) -> web.StreamResponse:
     """Give an endpoint a new secret, and show it this once."""
     given: dict[str, Any] = some(visit.form, "secret", "overlap_seconds")
     given["leads"] = visit.form.get("leads") != "later"
-    made = await visit.ask(
-        endpoints.rotate_secret,
-        endpoint_id=endpoint_id,
-        body=filled(shapes.RotationShape, given),
-    )
+    try:
+        body = filled(shapes.RotationShape, given)
+        made = await visit.ask(endpoints.rotate_secret, endpoint_id=endpoint_id, body=body)
+    except InputRefused as error:
+        return await show.handler(visit, endpoint_id, str(error))
     return visit.show(
         "secret.html",
         title="New secret",
@@ -152,14 +157,18 @@ async def rotate_secret(visit: Visit, endpoint_id: str) -> web.Response:
 
 
 @page("POST", "/endpoints/{endpoint_id}/promote-secret")
-async def promote_secret(visit: Visit, endpoint_id: str) -> web.Response:
+async def promote_secret(visit: Visit, endpoint_id: str) -> web.StreamResponse:
     """Let the secret that waits make X-AetherFlow-Signature."""
-    await visit.ask(endpoints.promote_secret, endpoint_id=endpoint_id, body=shapes.PromotionShape())
+    try:
+        body = shapes.PromotionShape()
+        await visit.ask(endpoints.promote_secret, endpoint_id=endpoint_id, body=body)
+    except InputRefused as error:
+        return await show.handler(visit, endpoint_id, str(error))
     return visit.go(f"/endpoints/{endpoint_id}", did="promoted")
 
 
 @page("POST", "/endpoints/{endpoint_id}/test")
-async def test(visit: Visit, endpoint_id: str) -> web.Response:
+async def test(visit: Visit, endpoint_id: str) -> web.StreamResponse:
     """Send something to an endpoint now, and show the request and the answer."""
     given: dict[str, Any] = some(visit.form, "type")
     raw = "{}"
@@ -167,9 +176,11 @@ async def test(visit: Visit, endpoint_id: str) -> web.Response:
         shown = await visit.ask(event_types.show, type=given["type"])
         if shown.example:
             raw = f'{{"data": {shown.example}}}'
-    tried = await visit.ask(
-        endpoints.test, endpoint_id=endpoint_id, body=filled(shapes.TrialShape, given), raw=raw
-    )
+    try:
+        body = filled(shapes.TrialShape, given)
+        tried = await visit.ask(endpoints.test, endpoint_id=endpoint_id, body=body, raw=raw)
+    except InputRefused as error:
+        return await show.handler(visit, endpoint_id, str(error))
     return visit.show("tried.html", tried=tried)
 
 
@@ -193,7 +204,7 @@ def _form(
         "endpoint_form.html",
         status=HTTPStatus.UNPROCESSABLE_ENTITY if wrong else HTTPStatus.OK,
         endpoint=endpoint,
-        typed=dict.fromkeys((*names, "tenant", "secret", "ordering", "ed25519"), "") | dict(typed),
+        typed=dict.fromkeys((*names, *ONLY_NEW, *ONLY_CHANGED), "") | dict(typed),
         wrong=wrong,
         catalogue=CATALOGUE,
     )
@@ -202,11 +213,14 @@ def _form(
 def _given(form: Any) -> dict[str, Any]:
     """Give what of an endpoint was typed, as the API takes it."""
     given: dict[str, Any] = some(form, *TEXTS, *NUMBERS)
+    given["url"] = form.get("url", "").strip()
     given |= {name: several(form.get(name, "")) for name in WORDS}
     if form.get("headers"):
         given["headers"] = pairs(form["headers"])
     if form.get("metadata"):
         given["metadata"] = json_object("metadata", form["metadata"])
+        if any(isinstance(value, bool) for value in given["metadata"].values()):
+            raise InputRefused("metadata: it holds strings and numbers, and true is neither")
     pauses = schedule(form.get("retry_schedule_seconds", ""))
     return given if pauses is None else given | {"retry_schedule_seconds": pauses}
 
@@ -222,16 +236,15 @@ def _headers_changed(form: Any) -> dict[str, str | None]:
 def _typed(endpoint: shapes.EndpointShape) -> dict[str, str]:
     """Write an endpoint as it would be typed. Values of headers are not known to anybody."""
     known = endpoint.model_dump()
+    schedule_ = known["retry_schedule_seconds"]
+    pauses = "none" if schedule_ == [] else ", ".join(map(number, schedule_ or ()))
     return {
-        **{name: "" if known[name] is None else f"{known[name]:g}" for name in NUMBERS},
+        **{name: "" if known[name] is None else number(known[name]) for name in NUMBERS},
         **{name: known[name] or "" for name in (*TEXTS, "tenant", "ordering")},
         **{name: ", ".join(known[name]) for name in WORDS},
         "metadata": json.dumps(known["metadata"], ensure_ascii=False) if known["metadata"] else "",
-        "retry_schedule_seconds": ", ".join(f"{it:g}" for it in known["retry_schedule_seconds"])
-        if known["retry_schedule_seconds"]
-        else "none"
-        if known["retry_schedule_seconds"] == []
-        else "",
+        "retry_schedule_seconds": pauses,
+        "version": str(known["version"]),
     }
 
 

@@ -23,9 +23,13 @@ async def list_(visit: Visit) -> web.Response:
     given = some(visit.query, "tenant", "type", "channel", "before") | moments(
         visit.query, "since", "until"
     )
-    found = await visit.ask(events.list_, query=filled(shapes.EventsQuery, given))
+    found, wrong = await visit.look(events.list_, shapes.EventsQuery, given)
     return visit.show(
-        "events.html", found=found, asked=visit.query, may_emit=visit.may(events.emit)
+        "events.html",
+        found=found,
+        wrong=wrong,
+        asked=visit.query,
+        may_emit=visit.may(events.emit) and not visit.base,
     )
 
 
@@ -47,7 +51,8 @@ async def emit(visit: Visit) -> web.Response:
         if form.get("validate"):
             given["validate"] = True
         body = filled(shapes.NewEventShape, given)
-        made = await visit.ask(events.emit, body=body, raw=f'{{"data": {text or "{}"}}}')
+        raw = f'{{"data": {text if text.strip() else "{}"}}}'
+        made = await visit.ask_once(events.emit, shapes.Named, body=body, raw=raw)
     except InputRefused as error:
         return await _form(visit, form, wrong=str(error))
     return visit.go(f"/events/{made.id}", did="emitted")
@@ -58,7 +63,10 @@ async def show(visit: Visit, event_id: str) -> web.Response:
     """Show an event with its data, and what became of it at each endpoint."""
     query = filled(shapes.EventQuery, some(visit.query, "after"))
     found = await visit.ask(events.show, event_id=event_id, query=query)
-    return visit.show("event.html", event=found, may_write=visit.may(events.expunge))
+    may_write = (
+        visit.may(events.expunge) and not visit.base
+    )  # the application's own, not customers'
+    return visit.show("event.html", event=found, may_write=may_write)
 
 
 @page("GET", "/events/{event_id}/data")
@@ -72,14 +80,14 @@ async def data(visit: Visit, event_id: str) -> web.Response:
     )
 
 
-@page("POST", "/events/{event_id}/cancel")
+@page("POST", "/events/{event_id}/cancel", is_of_portal=False)
 async def cancel(visit: Visit, event_id: str) -> web.Response:
     """Let an event go to nobody that is scheduled for later."""
     await visit.ask(events.cancel, event_id=event_id)
     return visit.go(f"/events/{event_id}", did="cancelled")
 
 
-@page("POST", "/events/{event_id}/expunge")
+@page("POST", "/events/{event_id}/expunge", is_of_portal=False)
 async def expunge(visit: Visit, event_id: str) -> web.Response:
     """Delete the data of an event."""
     await visit.ask(events.expunge, event_id=event_id)

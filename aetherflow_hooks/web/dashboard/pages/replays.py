@@ -5,11 +5,13 @@ from typing import Any
 
 from aiohttp import web
 
-from aetherflow_hooks.errors import HooksError, InputRefused
+from aetherflow_hooks.errors import HooksError, InputRefused, NotFound
 from aetherflow_hooks.web import shapes
 from aetherflow_hooks.web.api import replays
 from aetherflow_hooks.web.dashboard.forms import filled, moments, some
 from aetherflow_hooks.web.dashboard.visits import Visit, page
+
+FIELDS = ("endpoint_id", "tenant", "pattern", "since", "until", "only_failed", "rate_per_second")
 
 
 @page("GET", "/replays")
@@ -39,8 +41,8 @@ async def start(visit: Visit) -> web.Response:
         if visit.form.get("do") != "start":
             counted = await visit.ask(replays.count, body=body)
             return _form(visit, visit.form, counted=counted)
-        made = await visit.ask(replays.start, body=body)
-    except InputRefused as error:
+        made = await visit.ask_once(replays.start, shapes.ReplayShape, body=body)
+    except (InputRefused, NotFound) as error:
         return _form(visit, visit.form, wrong=error)
     return visit.go(f"/replays/{made.id}", did="started")
 
@@ -67,11 +69,11 @@ def _form(
     wrong: HooksError | None = None,
 ) -> web.Response:
     visit.call.check(replays.start.scope)
-    names = ("endpoint_id", "tenant", "pattern", "since", "until", "only_failed", "rate_per_second")
     return visit.show(
         "replay_form.html",
         status=HTTPStatus.UNPROCESSABLE_ENTITY if wrong else HTTPStatus.OK,
-        typed=dict.fromkeys(names, "") | dict(typed),
+        fields=FIELDS,
+        typed=dict.fromkeys(FIELDS, "") | dict(typed),
         counted=counted,
         wrong=wrong and str(wrong),
     )

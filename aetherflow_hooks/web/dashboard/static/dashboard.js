@@ -1,58 +1,110 @@
-// Keeps numbers fresh and shows attempts as they are recorded. Every page works without it.
+// Keeps a page fresh and shows attempts as they are recorded. Every page works without it.
 // What comes from outside is put into the page as text, never as markup.
 
 const ROWS_MAX = 50;
+const PAUSE_MAX_MS = 30_000;
 
-// Parts that go out of date are taken from the page anew. Nobody who looks elsewhere is asked for,
-// and nothing is taken away from under the hands of somebody who is in it.
-for (const seconds of new Set([...document.querySelectorAll("[data-refresh]")].map((it) => it.dataset.refresh))) {
-  setInterval(() => refresh(seconds), seconds * 1000);
-}
+const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+const parts = [...document.querySelectorAll("[data-refresh]")];
+const table = document.querySelector("[data-live]");
+let shownAt = new Date();
 
-async function refresh(seconds) {
-  if (document.hidden) return;
-  const answer = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
-  if (!answer) return;
-  if (answer.redirected || !answer.ok) return answer.redirected ? location.reload() : undefined;
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (const part of document.querySelectorAll(`[data-refresh="${seconds}"]`)) {
-    const other = fresh.getElementById(part.id);
-    const isInUse = part.contains(document.activeElement) || part.matches(":hover") && part.querySelector("details[open]");
-    if (other && !isInUse && other.innerHTML !== part.innerHTML) part.replaceChildren(...other.childNodes);
+if (parts.length) keepFresh(Math.min(...parts.map((part) => part.dataset.refresh)) * 1000);
+if (table) follow();
+
+// Parts that go out of date are taken from the page anew, one look after the other. While nobody
+// looks at the page, nothing is asked for.
+async function keepFresh(pauseMs) {
+  for (;;) {
+    await sleep(pauseMs);
+    if (!document.hidden) await refresh();
   }
 }
 
-for (const table of document.querySelectorAll("[data-live]")) follow(table);
-
-function follow(table) {
-  const template = document.getElementById("attempt-row");
-  const body = table.tBodies[0];
-  const known = new Set([...body.rows].map((row) => row.dataset.id));
-  const shown = table.querySelector(".live");
-  const button = shown.querySelector("button");
-  let isPaused = false;
-  shown.hidden = false;
-  button.addEventListener("click", () => {
-    isPaused = !isPaused;
-    button.setAttribute("aria-pressed", isPaused);
-  });
-  const source = new EventSource(table.dataset.live);
-  addEventListener("pagehide", () => source.close());
-  source.addEventListener("attempt", (event) => {
-    const attempt = JSON.parse(event.data);
-    if (isPaused || document.hidden || known.has(attempt.id)) return;
-    known.add(attempt.id);
-    body.querySelector(".none")?.remove();
-    body.prepend(row(template, attempt));
-    while (body.rows.length > ROWS_MAX) {
-      known.delete(body.lastElementChild.dataset.id);
-      body.lastElementChild.remove();
-    }
-  });
+async function refresh() {
+  const answer = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
+  if (answer?.redirected) return location.reload(); // the session is over
+  document.getElementById("away").hidden = Boolean(answer?.ok);
+  document.getElementById("away-since").textContent = shownAt.toTimeString().slice(0, 8);
+  if (!answer?.ok) return;
+  shownAt = new Date();
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  for (const part of parts) replace(part, fresh.getElementById(part.id));
+  if (table) catchUp(fresh.querySelector("[data-live]"));
 }
 
-function row(template, attempt) {
-  const made = template.content.cloneNode(true).firstElementChild;
+// Nothing is taken away from under the hands of somebody who is in it, and what was opened stays so.
+function replace(part, other) {
+  const active = document.activeElement;
+  if (!other || (part !== active && part.contains(active)) || closed(part) === closed(other)) return;
+  const opened = [...part.querySelectorAll("details")].map((it) => it.open);
+  part.replaceChildren(...other.childNodes);
+  part.querySelectorAll("details").forEach((it, place) => (it.open = opened[place] ?? false));
+}
+
+function closed(part) {
+  const copy = part.cloneNode(true);
+  for (const it of copy.querySelectorAll("details[open]")) it.open = false;
+  return copy.innerHTML;
+}
+
+// While nobody looks, nobody listens: a browser has few connections to one server. What came
+// meanwhile is taken from the page.
+async function follow() {
+  const box = table.querySelector(".live");
+  const button = box.querySelector("button");
+  let source = null;
+  let pauseMs = 1000;
+  box.hidden = false;
+  const isWanted = () => !document.hidden && button.getAttribute("aria-pressed") === "false";
+  const open = () => {
+    if (source || !isWanted()) return;
+    source = new EventSource(table.dataset.live);
+    source.addEventListener("open", () => (pauseMs = 1000));
+    source.addEventListener("attempt", (event) => add(row(JSON.parse(event.data))));
+    source.addEventListener("missed", refresh);
+    source.addEventListener("error", async () => {
+      if (source?.readyState !== EventSource.CLOSED) return; // it tries again by itself
+      close();
+      await sleep(pauseMs);
+      pauseMs = Math.min(pauseMs * 2, PAUSE_MAX_MS);
+      open();
+    });
+  };
+  const close = () => {
+    source?.close();
+    source = null;
+  };
+  const change = async () => {
+    if (!isWanted()) return close();
+    await refresh();
+    open();
+  };
+  button.addEventListener("click", () => {
+    button.setAttribute("aria-pressed", button.getAttribute("aria-pressed") === "false");
+    change();
+  });
+  document.addEventListener("visibilitychange", change);
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", open);
+  open();
+}
+
+function catchUp(other) {
+  if (table.querySelector("button").getAttribute("aria-pressed") === "true" || !other) return;
+  for (const it of [...other.tBodies[0].rows].reverse()) if (it.dataset.id) add(it);
+}
+
+function add(made) {
+  const body = table.tBodies[0];
+  if ([...body.rows].some((it) => it.dataset.id === made.dataset.id)) return;
+  body.querySelector(".none")?.remove();
+  body.prepend(made);
+  while (body.rows.length > ROWS_MAX) body.lastElementChild.remove();
+}
+
+function row(attempt) {
+  const made = document.getElementById("attempt-row").content.cloneNode(true).firstElementChild;
   made.dataset.id = attempt.id;
   made.className = "new";
   for (const cell of made.querySelectorAll("[data-field]")) {
@@ -75,9 +127,10 @@ function told(name, value) {
 
 // As on the server: what shows nothing, or moves other characters, is written as an escape.
 function visible(text) {
-  return text.replace(/[\p{C}\u2028\u2029]/gu, (it) => {
+  return text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (it) => {
     const code = it.codePointAt(0);
-    return code < 256 ? `\\x${code.toString(16).padStart(2, "0")}` : code < 65536 ? `\\u${code.toString(16).padStart(4, "0")}` : `\\U${code.toString(16).padStart(8, "0")}`;
+    const [letter, digits] = code < 256 ? ["x", 2] : code < 65536 ? ["u", 4] : ["U", 8];
+    return `\\${letter}${code.toString(16).padStart(digits, "0")}`;
   });
 }
 
@@ -88,13 +141,4 @@ for (const button of document.querySelectorAll("[data-copy]")) {
     await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
     button.textContent = "Copied";
   });
-}
-
-for (const button of document.querySelectorAll("[data-back]")) {
-  button.hidden = history.length < 2;
-  button.addEventListener("click", () => history.back());
-}
-
-for (const select of document.querySelectorAll("[data-submit]")) {
-  select.addEventListener("change", () => select.form.requestSubmit());
 }
