@@ -129,6 +129,7 @@ class Engine:
             shards=self._shards.held,
             hand_on=self._fanned_out,
             hands=self._lease,
+            on_polled=self._arrived,
         )
         self._search = Search(
             self._database,
@@ -161,9 +162,17 @@ class Engine:
         )
         self._replay = Replay(self._database, hand_on=self._replayed)
         self._sweep = Sweep(self._database, settings, shards=self._shards.held)
-        self._web = Server(settings, Hooks(self._post.try_out, self._faults))
-        self._tasks: list[asyncio.Task[None]] = []
         self._released = asyncio.Event()  # set unless the database was restored
+        self._web = Server(
+            settings,
+            Hooks(
+                self._post.try_out,
+                self._faults,
+                on_recorded=self._tally.saw,
+                is_released=self._released.is_set,
+            ),
+        )
+        self._tasks: list[asyncio.Task[None]] = []
         self._draining = asyncio.Event()
         self._stopped = asyncio.Event()
         self._database_is_lost = False
@@ -317,8 +326,13 @@ class Engine:
             else:
                 self._search.stranger(endpoint_id)
 
+    def _arrived(self, endpoint_id: str) -> None:
+        """Fanout → web: somebody may be waiting to be given this."""
+        self._web.arrived(endpoint_id)
+
     def _replayed(self, shard: int, endpoint_id: str) -> None:
         """Replay → pace: an endpoint has new work."""
+        self._arrived(endpoint_id)
         self._fanned_out([(shard, endpoint_id)], wide=False, due_since=-math.inf)
 
     def _leased(self, leased: Leased) -> None:

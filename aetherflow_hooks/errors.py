@@ -7,6 +7,7 @@ HooksError
 ├── KeyMissing               secrets are sealed with keys that are not here
 ├── NotFound                 no such endpoint, event or delivery
 ├── AlreadyThere             a row that is to be made exists
+├── NotNow                   as things stand, what is asked for cannot be done
 ├── DatabaseUnavailable      Postgres cannot be reached now; the engine waits and tries again
 ├── SchemaMissing            the database was never migrated
 ├── SchemaTooOld             the database is older than this program
@@ -72,6 +73,10 @@ class NotFound(HooksError):
 
 class AlreadyThere(HooksError):
     """A row that is to be made exists; nothing was changed."""
+
+
+class NotNow(HooksError):
+    """As things stand, what is asked for cannot be done. The message says why."""
 
 
 class DatabaseUnavailable(HooksError):

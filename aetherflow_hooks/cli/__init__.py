@@ -16,6 +16,7 @@ from aetherflow_hooks.cli.event import event
 from aetherflow_hooks.cli.event_type import event_type
 from aetherflow_hooks.cli.keys import keys
 from aetherflow_hooks.cli.link import link
+from aetherflow_hooks.cli.poll import poll
 from aetherflow_hooks.cli.replay import replay
 from aetherflow_hooks.cli.restore import restore
 from aetherflow_hooks.cli.roles import roles
@@ -41,6 +42,7 @@ COMMANDS = (
 for command in COMMANDS:
     commands.add_command(command)
 endpoint.add_command(try_)
+endpoint.add_command(poll)
 
 
 def main() -> None:

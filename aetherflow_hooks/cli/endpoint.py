@@ -24,6 +24,7 @@ from aetherflow_hooks.manage import endpoints, secrets
 from aetherflow_hooks.model import EndpointState
 from aetherflow_hooks.rules.retry import PRESETS
 
+POLLED = "(polled)"  # in place of a URL, in a table
 SHORT = ("id", "state", "events", "channels", "tenant", "url")
 
 own_secret = click.option(
@@ -105,7 +106,10 @@ def endpoint() -> None:
 
 
 @endpoint.command()
-@click.argument("url")
+@click.argument("url", metavar="[URL]", default="")
+@click.option(
+    "--poll", "polled", is_flag=True, help="It has no URL, and asks for its events by the API."
+)
 @click.option("--events", default="*", help="Patterns, parted by commas: user.*,billing.updated.")
 @click.option("--tenant", default="", help="The owner; it gets events of the same tenant only.")
 @own_secret
@@ -124,6 +128,7 @@ def add(
     settings: Settings,
     as_json: bool,
     url: str,
+    polled: bool,
     tenant: str,
     events: str,
     retries: str | None,
@@ -134,13 +139,14 @@ def add(
     metadata: str | None,
     **given: Any,
 ) -> None:
-    """Register URL; print its id and, this once, its secret.
+    """Register URL, or one that is polled; print its id and, this once, its secret.
 
     What stands in a command can be read by others on this machine: give a secret by stdin, and the
     value of a header by a file.
     """
     new = endpoints.NewEndpoint(
         url=url,
+        polled=polled,
         tenant=tenant,
         secret=written.own(secret),
         ed25519=ed25519,
@@ -186,6 +192,9 @@ def list_(
             db, tenant=tenant, labels=label, before=before, rows_max=limit
         ),
     )
+    if not as_json:
+        rows = [{**row, "url": POLLED if row["polled"] else row["url"]} for row in page.rows]
+        page = page._replace(rows=rows)
     print_page(page, SHORT, as_json=as_json)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import click
 
+from aetherflow_hooks.cli.endpoint import POLLED
 from aetherflow_hooks.cli.session import (
     MOMENT,
     as_json,
@@ -62,7 +63,8 @@ def status(
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """Mark what was not counted to its end."""
+    """Mark what was not counted to its end, and say what stands in place of a URL."""
+    row = {**row, "url": row["url"] or POLLED}
     return row if row["is_exact"] else {**row, "waiting": f"{row['waiting']}+"}
 
 

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Self
 
 import asyncpg
+import orjson
 
 from aetherflow_hooks.config import DatabaseSettings
 from aetherflow_hooks.db.statements import again_of, in_schema, statements
@@ -47,6 +48,10 @@ FLOW_OPTIONS = {
     "enable_sort": "off",
     "jit": "off",
 }
+
+_PLANNING = orjson.dumps(
+    {name: value for name, value in FLOW_OPTIONS.items() if name != "synchronous_commit"}
+).decode()
 
 Row = Any  # asyncpg.Record, for which there are no types
 
@@ -99,8 +104,10 @@ class Database:
         return theirs
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Self]:
+    async def transaction(self, *, planned_as_flow: bool = False) -> AsyncIterator[Self]:
         """Give this database for statements that take effect together, or not at all.
+
+        Those that walk the hot tables want to be `planned_as_flow`: see FLOW_OPTIONS.
 
         Raises:
             DatabaseUnavailable: the end of it may have been carried out, or not.
@@ -108,6 +115,8 @@ class Database:
         async with sorted_errors(), self._connection() as connection, connection.transaction():
             bound = copy.copy(self)
             bound._bound = connection  # noqa: SLF001  of our own kind
+            if planned_as_flow:
+                await bound.value("set_options", _PLANNING)
             yield bound
 
     @asynccontextmanager

@@ -28,6 +28,7 @@ FIRST_ENDPOINTS = 500  # that an event reaches at once; the others beside what i
 HOLD_SECONDS = 0.25  # how long a pile waits at most for room to be leased as it is made
 HOLD_STEP_SECONDS = 0.005
 NO_ROOMS = "{}"
+POLLED = "polled"  # in place of a type: nobody has to be told to lease it
 # An event's moment is that of its emitting, and it may be committed after others of a later one. So
 # a look begins LATE_SECONDS before the first that the last one found. What comes later still is
 # found by looks at everything. They take a tenth of the time at the most: that is every look,
@@ -81,10 +82,12 @@ class Fanout:
         shards: Callable[[], Collection[int]],
         hand_on: HandOn,
         hands: Hands | None = None,
+        on_polled: Callable[[str], None] = lambda _endpoint_id: None,
     ) -> None:
         """Work on what `shards` gives at each turn; call `hand_on` once per statement.
 
-        Without `hands` nothing is leased, and all that is made is handed on.
+        Without `hands` nothing is leased, and all that is made is handed on; but for endpoints that
+        are polled, which `on_polled` is told.
         """
         self._database = database
         self._settings = settings
@@ -92,6 +95,7 @@ class Fanout:
         self._shards = shards
         self._hand_on = hand_on
         self._hands = hands
+        self._on_polled = on_polled
         self._hold_until = 0.0
         self._is_pile = False  # whether the last batch was a full one
         self._batch = min(FIRST_BATCH, settings.batch_max)
@@ -241,6 +245,8 @@ class Fanout:
         for row in rows:
             if row["event_id"]:
                 leased.append(row)
+            elif row["type"] == POLLED:
+                self._on_polled(row["endpoint_id"])
             elif row["endpoint_id"]:
                 made.append((row["shard"], row["endpoint_id"]))
         if self._hands and offer:

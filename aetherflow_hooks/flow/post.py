@@ -25,7 +25,7 @@ from aetherflow_hooks.model import (
 )
 from aetherflow_hooks.rules.addresses import Egress
 from aetherflow_hooks.rules.proxy import Proxy
-from aetherflow_hooks.rules.signing import Keys, aetherflow_signature, keys_of, standard_signature
+from aetherflow_hooks.rules.signing import Keys, keys_of, signed_lines
 from aetherflow_hooks.watch.log import LogEvent, log
 
 USER_AGENT = f"AetherFlow-Hooks/{version('aetherflow-hooks')}"
@@ -99,17 +99,14 @@ class Post:
         ]
         if not keys:
             return None
-        event_id, event_type, body = event
-        unix_seconds = int(time.time())
-        # No value can hold the end of a line: types and ids are made of harmless letters.
-        return (
-            f"X-AetherFlow-Signature: {aetherflow_signature(keys[0], body)}\r\n"
-            f"X-AetherFlow-Event: {event_type}\r\n"
-            f"X-AetherFlow-Delivery: {delivery}\r\n"
-            f"X-AetherFlow-Attempt: {attempt}\r\n"
-            f"webhook-id: {event_id}\r\n"
-            f"webhook-timestamp: {unix_seconds}\r\n"
-            f"webhook-signature: {standard_signature(keys, event_id, unix_seconds, body)}\r\n"
+        return signed_lines(
+            keys,
+            event.body,
+            event_id=event.id,
+            event_type=event.type,
+            delivery=delivery,
+            attempt=attempt,
+            unix_seconds=int(time.time()),
         )
 
     def _keys_of(self, secret: Secret) -> Keys:

@@ -46,7 +46,8 @@ CHANGE_TRIES_MAX = 10
 class NewEndpoint:
     """What an endpoint is asked to be. None stands for the setting."""
 
-    url: str
+    url: str = ""
+    polled: bool = False  # it asks for what waits: it has no URL, and nothing that POSTs go by
     events: Sequence[str] = ("*",)
     tenant: str = ""
     description: str = ""
@@ -101,7 +102,7 @@ async def add_endpoint(
     """
     _check(new)
     check_headers(new.headers)
-    url = parse_url(new.url, settings.egress_rules())
+    url = "" if new.polled else str(parse_url(new.url, settings.egress_rules()))
     secret = chosen_secret(new.secret, ed25519=new.ed25519)
     endpoint_id = f"ep_{secrets.token_hex(ID_BYTES)}"
     keyring = settings.keyring()
@@ -110,7 +111,7 @@ async def add_endpoint(
             "add_endpoint",
             endpoint_id,
             new.tenant,
-            str(url),
+            url,
             new.description,
             *_limits(new),
             seal(keyring, secret, endpoint_id),
@@ -124,6 +125,7 @@ async def add_endpoint(
             check_labels(new.labels),
             write_metadata(new.metadata),
             channels_of_endpoint(new.channels),
+            new.polled,
         )
     told = None if new.ed25519 else secret
     return {**await show_endpoint(database, endpoint_id), "secret": told}
@@ -201,8 +203,8 @@ async def change_endpoint(
         if version not in (None, old["version"]):
             break
         new = _changed(old, change)
-        _check(new)
-        if "url" in change:  # what is there may have been let in by other settings
+        _check(replace(new, headers={**new.headers, **given}))
+        if change.get("url"):  # what is there may have been let in by other settings
             new = replace(new, url=str(parse_url(new.url, settings.egress_rules())))
         _check_order(old["ordering"], new.ordering)
         check_names([*new.headers, *given])
@@ -288,6 +290,31 @@ def _limits(new: NewEndpoint) -> tuple[object, ...]:
     )
 
 
+def _check_kind(new: NewEndpoint) -> None:
+    """Ask for a URL, or refuse what is of POSTs alone."""
+    if not new.polled:
+        if not new.url:
+            raise InputRefused("an endpoint has a URL to POST to, unless it is polled")
+        return
+    given = {
+        "URL": new.url,
+        "headers of its own": new.headers,
+        "certificate": new.certificate,
+        "rate": new.rate_per_second,
+        "burst": new.burst != 1,
+        "max-in-flight": new.max_in_flight,
+        "timeout": new.timeout_seconds,
+        "schedule of retries": new.retry_schedule_seconds not in (None, "default"),
+        "order": new.ordering,
+    }
+    wrong = [what for what, value in given.items() if value]
+    if wrong:
+        raise InputRefused(
+            f"an endpoint that is polled has no {wrong[0]}: "
+            "nothing is posted to it, and what it does not acknowledge is given again"
+        )
+
+
 def _check_order(old: str | None, new: str | None) -> None:
     if (old is None) != (new is None):
         raise InputRefused(
@@ -297,6 +324,7 @@ def _check_order(old: str | None, new: str | None) -> None:
 
 
 def _check(new: NewEndpoint) -> None:
+    _check_kind(new)
     if not 1 <= len(new.events) <= PATTERNS_MAX:
         raise InputRefused(f"an endpoint wants 1 to {PATTERNS_MAX} patterns of events")
     for pattern in new.events:

@@ -89,6 +89,9 @@ async def set_certificate(
     """
     certified = stored_certificate(pem, endpoint_id, keyring)
     async with audited(database, "endpoint.set_certificate", endpoint_id, look=_secrets) as bound:
+        for row in await bound.rows("list_endpoints", None, endpoint_id, None, None, None, 1):
+            if row["polled"]:
+                raise InputRefused(f"{endpoint_id} is polled: nobody is shown a certificate")
         if await bound.value("set_certificate", endpoint_id, *certified) is None:
             raise NotFound("endpoint", endpoint_id)
         await bound.value("wake", endpoint_id)

@@ -55,6 +55,10 @@ async def try_endpoint(
     endpoint = endpoint_of(
         rows[0], settings.endpoint_defaults(), keyring=settings.keyring(), asked_at=asked_at
     )
+    if not endpoint.url:
+        raise InputRefused(
+            f"{endpoint_id} is polled, and nothing is posted to it: emit an event that it wants"
+        )
     if endpoint.unsignable:
         raise InputRefused(f"nothing can be sent to {endpoint_id}: {endpoint.unsignable}")
     (shown,) = await database.rows("list_endpoints", None, endpoint_id, None, None, None, 1)

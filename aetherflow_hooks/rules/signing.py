@@ -140,6 +140,32 @@ def standard_signature(
     return " ".join([keys.sign(content) for keys in all_keys])
 
 
+def signed_lines(
+    keys: Sequence[Keys],
+    body: bytes,
+    *,
+    event_id: str,
+    event_type: str,
+    delivery: str,
+    attempt: int,
+    unix_seconds: int,
+) -> str:
+    """Write what names and signs a delivery as header lines, each with its CRLF.
+
+    The first key makes `X-AetherFlow-Signature`. No value can hold the end of a line: types and
+    ids are made of harmless letters.
+    """
+    return (
+        f"X-AetherFlow-Signature: {aetherflow_signature(keys[0], body)}\r\n"
+        f"X-AetherFlow-Event: {event_type}\r\n"
+        f"X-AetherFlow-Delivery: {delivery}\r\n"
+        f"X-AetherFlow-Attempt: {attempt}\r\n"
+        f"webhook-id: {event_id}\r\n"
+        f"webhook-timestamp: {unix_seconds}\r\n"
+        f"webhook-signature: {standard_signature(keys, event_id, unix_seconds, body)}\r\n"
+    )
+
+
 def is_signed_by(
     public_key: str, signature: str, message_id: str, unix_seconds: int, body: bytes
 ) -> bool:

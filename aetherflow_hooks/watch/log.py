@@ -39,6 +39,7 @@ class LogEvent(StrEnum):
     LEASE_TAKEN = "lease.taken"  # debug: deliveries taken
     LEASE_RETURNED = "lease.returned"  # debug: deliveries given back unsent
     POST_DONE = "post.done"  # info: one per attempt
+    POLL_DONE = "poll.done"  # info: something was acknowledged or given
     POST_MIXED = "post.mixed"  # info: a name leads to closed addresses too, which were left out
     POST_PREVENTED = "post.prevented"  # warning: our own side cannot send, and pauses
     RECORD_LATE = "record.late"  # warning: results whose lease was lost changed nothing

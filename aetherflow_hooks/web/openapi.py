@@ -143,7 +143,8 @@ def _query_parameters(route: Route) -> Iterator[dict[str, Any]]:
                 shown.pop("default", None)
         shown = _inlined(shown, schema)
         description = shown.pop("description", description) if description is None else description
-        parameter = {"name": name, "in": "query", "required": False, "schema": shown}
+        is_required = name in schema.get("required", ())
+        parameter = {"name": name, "in": "query", "required": is_required, "schema": shown}
         yield parameter | ({"description": description} if description else {})
 
 
@@ -165,7 +166,7 @@ def _responses(route: Route, schemas: Schemas) -> Iterator[tuple[str, dict[str, 
     statuses = [*_ALWAYS]
     if route.body is not None:
         statuses += _OF_A_BODY
-    if route.repeats:
+    if route.repeats or route.conflicts:
         statuses.append(HTTPStatus.CONFLICT)
     if route.parameters or route.query is not None or route.body is not None:
         statuses.append(HTTPStatus.NOT_FOUND)

@@ -15,6 +15,7 @@ from aetherflow_hooks.errors import (
     HooksError,
     InputRefused,
     NotFound,
+    NotNow,
 )
 
 CONTENT_TYPE = "application/problem+json"
@@ -24,6 +25,7 @@ _STATUSES: dict[type[HooksError], HTTPStatus] = {
     NotFound: HTTPStatus.NOT_FOUND,
     InputRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     AlreadyThere: HTTPStatus.CONFLICT,
+    NotNow: HTTPStatus.CONFLICT,
     DatabaseUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 

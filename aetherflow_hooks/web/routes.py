@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import io
 import json
 import re
 import typing
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import HooksError, NotFound
+from aetherflow_hooks.manage.polls import OnRecorded
 from aetherflow_hooks.manage.tokens import Access, Scope
 from aetherflow_hooks.manage.trial import TryOut
 from aetherflow_hooks.watch.log import LogEvent, log
@@ -23,10 +25,12 @@ from aetherflow_hooks.web.guard import harden
 from aetherflow_hooks.web.live import Live
 from aetherflow_hooks.web.problems import Problem, mistaken
 from aetherflow_hooks.web.repeats import HEADER, once
+from aetherflow_hooks.web.waiting import Waiting
 
 PREFIX = "/api/v1"
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
+LARGE_BYTES = 262_144
 IDS = {
     "endpoint_id": r"ep_[0-9a-f]{12}",
     "event_id": r"evt_[0-9a-f]{24}",
@@ -51,6 +55,9 @@ class Lent:
 
     try_out: TryOut
     live: Live
+    waiting: Waiting
+    on_recorded: OnRecorded  # counts attempts that are on record
+    is_released: Callable[[], bool]  # unless the database was restored, and nobody accepted it
     counting: asyncio.Semaphore  # what takes long, one at a time
 
 
@@ -63,6 +70,7 @@ class Call:
     settings: Settings
     lent: Lent
     still_in: Callable[[], Awaitable[bool]]  # whether the token opens what it did
+    is_gone: Callable[[], bool]  # whether nobody waits for the answer any more
     raw: bytes = b""  # the body as it came
 
     def on(self, database: Database) -> Self:
@@ -124,6 +132,7 @@ class Route:
     gives: type[BaseModel] | None
     is_stream: bool = False  # server-sent events, each of which it gives
     repeats: bool = False  # an idempotency key lets it take effect once
+    conflicts: bool = False  # it may be refused as things stand: 409
 
     @property
     def name(self) -> str:
@@ -163,7 +172,13 @@ class Route:
                 request=f"{self.method} {request.path}\n".encode() + call.raw,
                 make=lambda bound: self._told(call.on(bound), given),
             )
-        return web.Response(status=self.status, body=text, content_type=JSON if text else None)
+        body = text.encode()
+        return web.Response(
+            status=self.status,
+            # one that is large is written a piece at a time, so that others get their turn
+            body=io.BytesIO(body) if len(body) > LARGE_BYTES else body,
+            content_type=JSON if text else None,
+        )
 
     async def _told(self, call: Call, given: dict[str, Any]) -> str:
         """Carry out the request; give the answer as it is sent."""
@@ -179,6 +194,7 @@ def route(
     status: HTTPStatus = HTTPStatus.OK,
     streams: type[BaseModel] | None = None,
     repeats: bool = False,
+    conflicts: bool = False,
 ) -> Callable[[Handler], Route]:
     """Make a route of a function: `call`, the path's parts, and `query` and `body` as shapes.
 
@@ -201,6 +217,7 @@ def route(
             gives=None if gives is type(None) else gives,
             is_stream=streams is not None,
             repeats=repeats,
+            conflicts=conflicts,
         )
 
     return make

@@ -14,6 +14,7 @@ from aiohttp import web
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import ConfigInvalid, DatabaseUnavailable, HooksError
+from aetherflow_hooks.manage.polls import OnRecorded
 from aetherflow_hooks.manage.tokens import Access
 from aetherflow_hooks.manage.trial import TryOut
 from aetherflow_hooks.watch.log import LogEvent, log
@@ -25,6 +26,7 @@ from aetherflow_hooks.web.openapi import PATH as DOCUMENT
 from aetherflow_hooks.web.openapi import document
 from aetherflow_hooks.web.problems import Problem, problem_of
 from aetherflow_hooks.web.routes import JSON, Call, Lent, Route
+from aetherflow_hooks.web.waiting import Waiting
 
 ENVELOPE_BYTES = 65_536  # of a request, beside the data of an event
 PROBES = ("/livez", "/readyz")
@@ -58,6 +60,8 @@ class Hooks:
 
     try_out: TryOut
     faults: Callable[[], Awaitable[list[str]]]  # why it is not ready, in words
+    on_recorded: OnRecorded  # counts attempts that are on record
+    is_released: Callable[[], bool]  # unless the database was restored, and nobody accepted it
 
 
 class Server:
@@ -80,6 +84,7 @@ class Server:
         self._counting = asyncio.Semaphore(1)
         self._live = Live(self._database, settings.post.timeout_seconds)
         self._site = Site(self._doorman, self._call, settings.web.embed_origins)
+        self._waiting = Waiting(self._database)
         self._hosts = Hosts(_names(settings), settings.web.port)
         self._runner: web.AppRunner | None = None
         self._listening: asyncio.Server | None = None
@@ -122,6 +127,7 @@ class Server:
     async def stop(self) -> None:
         """Listen no more; give requests under way a moment."""
         self._live.stop()
+        await self._waiting.stop()
         if self._listening is not None:
             self._listening.close()
             self._listening = None
@@ -130,6 +136,10 @@ class Server:
             self._runner = None
         await self._database.close()
         await self._door.close()
+
+    def arrived(self, endpoint_id: str) -> None:
+        """Let whoever polls for an endpoint know that there is new work."""
+        self._waiting.arrived(endpoint_id)
 
     def _protocol(self) -> web.RequestHandler:
         """Make what speaks on a new connection."""
@@ -175,17 +185,27 @@ class Server:
     def _handler(self, route: Route) -> Answer:
         async def answer(request: web.Request) -> web.StreamResponse:
             access = await self._doorman.admit(request)
-            call = self._call(access, partial(self._doorman.is_still_in, request))
+            call = self._call(request, access, partial(self._doorman.is_still_in, request))
             call.check(route.scope)
             raw = await request.read() if route.body is not None else b""
             return await route.answer(request, replace(call, raw=raw))
 
         return answer
 
-    def _call(self, access: Access, still_in: Callable[[], Awaitable[bool]]) -> Call:
+    def _call(
+        self, request: web.Request, access: Access, still_in: Callable[[], Awaitable[bool]]
+    ) -> Call:
         database = self._database.acting(access.actor)
-        lent = Lent(self._hooks.try_out, self._live, self._counting)
-        return Call(access, database, self._settings, lent, still_in)
+        hooks = self._hooks
+        lent = Lent(
+            hooks.try_out,
+            self._live,
+            self._waiting,
+            hooks.on_recorded,
+            hooks.is_released,
+            self._counting,
+        )
+        return Call(access, database, self._settings, lent, still_in, partial(_is_gone, request))
 
     async def _document(self, request: web.Request) -> web.Response:
         await self._doorman.admit(request)
@@ -216,6 +236,10 @@ _ROUTER_SAYS = {
     HTTPStatus.METHOD_NOT_ALLOWED: "this path does not know that method",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "the body is too large: emit less at once",
 }
+
+
+def _is_gone(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
 
 
 def _names(settings: Settings) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from aetherflow_hooks.manage.endpoints import (
     TIMEOUT_SECONDS,
 )
 from aetherflow_hooks.manage.pages import ROWS_DEFAULT, ROWS_MAX
+from aetherflow_hooks.manage.polls import LEASE_SECONDS, LEASE_SECONDS_DEFAULT
 from aetherflow_hooks.manage.secrets import OVERLAP_SECONDS_DEFAULT, OVERLAP_SECONDS_MAX
 from aetherflow_hooks.manage.sessions import LINK_SECONDS, LINK_SECONDS_DEFAULT
 from aetherflow_hooks.manage.tokens import NAME_MAX, Scope
@@ -126,7 +127,10 @@ class EndpointLimits(Shape):
 class NewEndpointShape(EndpointLimits):
     """An endpoint that is to be."""
 
-    url: Url
+    url: Url | None = Field(None, description="Where to POST; not for one that is polled.")
+    polled: bool = Field(
+        False, description="It asks for its deliveries by GET /poll, and nothing is posted to it."
+    )
     events: Events = Field(default=["*"])
     tenant: Tenant = ""
     description: Text = ""
@@ -175,7 +179,8 @@ class EndpointShape(Answer):
     id: str
     tenant: str
     version: int = Field(description="It rises with every change.")
-    url: str
+    url: str = Field(description="Empty where it is polled.")
+    polled: bool
     description: str
     state: EndpointState
     state_reason: str = Field(description="Why, where an engine put it there.")
@@ -716,6 +721,47 @@ class OverviewShape(Answer):
     last_minute: PointShape
     last_hour: CountsShape
     needy: list[NeedyShape]
+
+
+# Polls.
+
+
+class PollQuery(Shape):
+    """For which endpoint, how much, and what was given before."""
+
+    endpoint_id: EndpointId = Field(description="One that is polled.")
+    limit: Limit = ROWS_DEFAULT
+    lease_seconds: int = Field(
+        LEASE_SECONDS_DEFAULT,
+        ge=LEASE_SECONDS[0],
+        le=LEASE_SECONDS[1],
+        description="What is not acknowledged within is given again.",
+    )
+    wait_seconds: int = Field(
+        0, ge=0, le=30, description="Wait for so long, where there is nothing."
+    )
+    cursor: str | None = Field(
+        None, max_length=100, description="Acknowledge what that answer gave; empty: nothing."
+    )
+
+
+class PolledItem(Answer):
+    """A delivery, as a POST would carry it now."""
+
+    id: str
+    event_id: str
+    type: str
+    attempt: int
+    headers: dict[str, str] = Field(description="With its signatures.")
+    body: str = Field(description="Its UTF-8 bytes are what is signed.")
+
+
+class PolledShape(Answer):
+    """What is given, the oldest first."""
+
+    items: list[PolledItem]
+    cursor: str | None = Field(description="Acknowledges them; null: there are none.")
+    is_more: bool = Field(description="There may be more: ask at once.")
 
 
 # Tokens and changes.

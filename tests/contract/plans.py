@@ -17,6 +17,7 @@ WALKS = {
         "subscriptions_pkey": "tenant pattern endpoint_id",
         "endpoints_pkey": "id",
         "endpoints_ordered": "tenant id",
+        "endpoints_polled": "id",
         "events_pkey": "shard id",
     },
     "fanout_begun": {
@@ -31,6 +32,19 @@ WALKS = {
         "endpoints_pkey": "id",
     },
     "lease_deliveries": {"endpoints_pkey": "id", "deliveries_due": "shard endpoint_id due_at"},
+    "give_deliveries": {
+        "endpoints_pkey": "id",
+        "endpoints_polled": "id",  # as good
+        "deliveries_due": "shard endpoint_id due_at",
+        "events_pkey": "shard id",
+    },
+    "acknowledge_given": {"deliveries_due": "shard endpoint_id due_at"},
+    "count_acknowledged": {"attempts_endpoint": "shard endpoint_id started_at"},
+    "find_polled": {
+        "endpoints_pkey": "id",
+        "endpoints_polled": "id",
+        "deliveries_due": "shard endpoint_id due_at",
+    },
     "lease_ordered": {
         "deliveries_order": "shard endpoint_id ordering_key",
         "endpoints_pkey": "id",

@@ -980,3 +980,52 @@ def test_tokens_are_made_listed_and_revoked_and_it_is_on_record(hooks: Hooks) ->
     said = hooks("audit", "--limit", "1")
     assert said.err == f"There may be more: --before {changes[0]['id']}\n"
     assert "revoked" in said.out
+
+
+# Endpoints that are polled.
+
+
+async def fan_out(dsn: str) -> None:
+    """Run an engine until nothing is left to be fanned out."""
+    connection = await asyncpg.connect(dsn)
+    async with start_engine(settings_for(dsn)):
+        while await connection.fetchval("select exists (select from aetherflow.outbox)"):
+            await asyncio.sleep(0.01)
+    await connection.close()
+
+
+def test_an_endpoint_is_polled_and_what_was_given_acknowledged(hooks: Hooks, dsn: str) -> None:
+    added = hooks("endpoint", "add", "--poll", "--events", "a.*", "--json").json
+    assert (added["url"], added["polled"]) == ("", True)
+    assert added["secret"].startswith("whsec_")
+    assert "(polled)" in hooks("endpoint", "list").out
+    assert "(polled)" in hooks("status").out
+    assert hooks("endpoint", "list", "--json").json[0]["url"] == ""
+    poll = ("endpoint", "poll", added["id"])
+    assert hooks(*poll, "--json").json == {"items": [], "cursor": None, "is_more": False}
+    event_id = hooks("emit", "a.b", '{"n": 1}').out.strip()
+    asyncio.run(fan_out(dsn))
+    said = hooks(*poll)
+    assert event_id in said.out
+    found = re.search(r"--ack (cur_\S+)", said.err)
+    assert found
+    ack = ("--ack", found[1], "--json")
+    assert hooks(*poll, "--json").json["items"] == []
+    assert hooks(*poll, *ack).json["items"] == []
+    (delivered,) = hooks("delivery", "list", "--state", "delivered", "--json").json
+    assert delivered["event_id"] == event_id
+    points = hooks("numbers", "--endpoint", added["id"], "--json").json
+    assert sum(it["delivered"] for it in points) == 1
+    other = hooks("endpoint", "add", "--poll", "--json").json["id"]
+    assert "of another endpoint" in failed(hooks("endpoint", "poll", other, *ack))
+
+
+def test_what_an_endpoint_that_is_polled_cannot_have_is_refused(hooks: Hooks) -> None:
+    assert "has no URL" in failed(hooks("endpoint", "add", URL, "--poll"))
+    assert "has no rate" in failed(hooks("endpoint", "add", "--poll", "--rate", "1"))
+    assert "has a URL" in failed(hooks("endpoint", "add"))
+    posted = hooks("endpoint", "add", URL, "--json").json["id"]
+    assert "is not polled" in failed(hooks("endpoint", "poll", posted))
+    polled = hooks("endpoint", "add", "--poll", "--json").json["id"]
+    assert "is polled" in failed(hooks("endpoint", "test", polled))
+    assert "has no timeout" in failed(hooks("endpoint", "update", polled, "--timeout", "5"))

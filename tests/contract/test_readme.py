@@ -8,9 +8,11 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from aetherflow_hooks.manage.endpoints import NewEndpoint, add_endpoint
 from aetherflow_hooks.manage.tokens import Scope, add_token
 from aetherflow_hooks.rules.states import mermaid
 from tests.chaos.scenes import SCENES
@@ -135,6 +137,31 @@ async def test_the_receivers_function_verifies(world: World) -> None:
         await world.settled()
     assert handle(request.body, dict(request.headers), added["secret"]) == 204
     assert handle(request.body + b" ", dict(request.headers), added["secret"]) == 401
+
+
+async def test_the_consumer_polls_verifies_and_acknowledges(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = next(text for text in blocks("python") if "def consume" in text)
+    names: dict[str, Any] = {}
+    exec(compile(program, "README.md", "exec"), names)
+    added = await add_endpoint(world.database, NewEndpoint(polled=True), settings=world.settings())
+    token = (await add_token(world.database, "consumer", Scope.WRITE))["token"]
+    port = free_port()
+    monkeypatch.setenv("HOOKS_TOKEN", token)
+    monkeypatch.setenv("HOOKS_URL", f"http://127.0.0.1:{port}")
+    async with world.engine(web={"port": port}):
+        consuming = asyncio.create_task(names["consume"](added["id"], added["secret"]))
+        for n in range(3):
+            event_id = await world.emit(data=f'{{"n": {n}}}')
+            await world.until(
+                "select count(*) = 1 from aetherflow.attempts"
+                " where event_id = $1 and verdict = 'delivered'",
+                event_id,
+            )
+            assert f'{event_id} {{"event":"a.b"' in capsys.readouterr().out
+        consuming.cancel()
+        await asyncio.gather(consuming, return_exceptions=True)
 
 
 async def test_the_body_shown_is_of_the_form_that_is_sent(world: World) -> None:

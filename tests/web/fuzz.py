@@ -35,6 +35,8 @@ async def fuzz(dsn: str, examples: int, folder: Path) -> tuple[int, str]:
         token = (await add_token(database, "fuzz", Scope.ADMIN))["token"]
         new = NewEndpoint(url="http://127.0.0.1:1/")
         endpoint_id = (await add_endpoint(database, new, settings=settings))["id"]
+        new = NewEndpoint(polled=True, events=["a.*"])
+        polled_id = (await add_endpoint(database, new, settings=settings))["id"]
         event_id = await emit_event(database, "a.b", '{"n": 1}')
         replay = await start_replay(database, NewReplay(only_failed=True))
         config = folder / "schemathesis.toml"
@@ -44,6 +46,8 @@ async def fuzz(dsn: str, examples: int, folder: Path) -> tuple[int, str]:
             f'"path.event_id" = "{event_id}"\n'
             f'"path.delivery_id" = "{delivery_id(event_id, endpoint_id)}"\n'
             f'"path.replay_id" = "{replay["id"]}"\n'
+            f'"query.endpoint_id" = "{polled_id}"\n'
+            '"query.wait_seconds" = 0\n'
         )
         process = await asyncio.create_subprocess_exec(
             *(Path(sys.executable).with_name("schemathesis"), "--config-file", config, "run"),

@@ -310,7 +310,7 @@ def serving(page: str) -> web.Application:
     return application
 
 
-def origin(server: BaseTestServer[Any]) -> str:
+def origin(server: BaseTestServer) -> str:
     return str(server.make_url("")).rstrip("/")
 
 

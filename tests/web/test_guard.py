@@ -278,6 +278,24 @@ async def test_a_tenants_token_finds_nothing_of_another(api: Api) -> None:
             await everything.get(f"/{kind}/{things[name]}")
 
 
+async def test_a_tenants_token_is_given_nothing_of_another(api: Api) -> None:
+    """Over every route that is about one endpoint and has it in its query."""
+    client, owner = await api.client(Scope.WRITE, "ours"), await api.client(Scope.WRITE, "theirs")
+    posted = (await things_of(api, "theirs"))["endpoint_id"]
+    polled = (await owner("POST", "/endpoints", {"polled": True})).given(201)["id"]
+    asked = 0
+    for route in ENDING:
+        field = route.query and route.query.model_fields.get("endpoint_id")
+        if not field or not field.is_required():
+            continue
+        for endpoint_id in (posted, polled, IDS["endpoint_id"]):
+            query = {"endpoint_id": endpoint_id}
+            answer = await client(route.method, path_of(route), params=query)
+            answer.problem(404, f"there is no endpoint {endpoint_id}")
+            asked += 1
+    assert asked >= 3
+
+
 async def test_no_place_in_a_list_tells_of_another_tenant(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,7 +379,10 @@ UNUSABLE: list[tuple[str, str, bytes | None, int, str]] = [
     ("POST", "/endpoints", b"", 400, "no JSON"),
     ("POST", "/endpoints", b"[1", 400, "no JSON"),
     ("POST", "/endpoints", b"[]", 422, "body"),
-    ("POST", "/endpoints", b"{}", 422, "body.url"),
+    ("POST", "/endpoints", b"{}", 422, "has a URL"),
+    ("POST", "/endpoints", b'{"url": ""}', 422, "body.url"),
+    ("POST", "/endpoints", b'{"url": null}', 422, "has a URL"),
+    ("GET", "/poll", None, 422, "query.endpoint_id"),
     ("POST", "/endpoints", b'{"url": "https://example.com", "burst": "5"}', 422, "body.burst"),
     ("POST", "/endpoints", b'{"url": "https://example.com", "x": 1}', 422, "body.x"),
     ("POST", "/endpoints", b'{"url": "ftp://example.com"}', 422, "https://"),
@@ -421,7 +442,7 @@ async def test_a_body_that_is_no_json_or_too_large_is_refused(world: World) -> N
 
 
 async def test_what_is_asked_for_is_never_sql(api: Api) -> None:
-    client = await api.client(Scope.READ)
+    client = await api.client(Scope.WRITE)
     for text in ("'; drop table x; --", "%", "\\", '"', "${x}", "<script>", "é"):
         for route in ENDING:
             if route.query is None or route.parameters or route.scope is Scope.ADMIN:

@@ -10,8 +10,9 @@
 -- walks outbox_pkey, subscriptions_pkey, endpoints_pkey, events_pkey
 --
 -- One row per new delivery that is on lease at once, one without an endpoint for each event of
--- those or, with $6, of all, and one without an event per endpoint that has other new work; at
--- least one row, with the number of events taken, and whether any is begun. On lease are, under the
+-- those or, with $6, of all, and one without an event per endpoint that has other new work, whose
+-- type is polled where nobody is to be told to lease it; at least one row, with the number of events
+-- taken, and whether any is begun. On lease are, under the
 -- token, as many of an endpoint's as $4 says: a JSON object of "endpoint/version": [room, lease
 -- seconds], which holds no endpoint that has older work, and none with an order. Who wants a type is
 -- looked up once for all events of that type; data is looked at only where one of them has a
@@ -190,7 +191,16 @@ left join (
     from made m
     where m.lease_token <> 0
     union all
-    (select distinct m.shard, m.endpoint_id, null, null, null, null::bigint from made m where m.lease_token = 0)
+    (
+        select m.shard, m.endpoint_id, null,
+               case when (
+                   select p.polled from aetherflow.endpoints p
+                   where p.id between m.endpoint_id and m.endpoint_id and p.polled
+                   order by p.id
+                   limit 1
+               ) then 'polled' end, null, null::bigint
+        from (select distinct m.shard, m.endpoint_id from made m where m.lease_token = 0) m
+    )
     union all
     select null, null, told.id, e.type, e.data, floor(extract(epoch from e.emitted_at))::bigint
     from (select distinct m.event_id as id from made m where m.lease_token <> 0 or $6) told

@@ -5,7 +5,7 @@
 -- returns endpoint_id, version, due_in_seconds
 -- walks deliveries_due
 --
--- A page of the endpoints that have anything waiting, in their order; of one that is not active, or
+-- A page of the endpoints that have anything waiting, in their order; of one that is not active or is polled, or
 -- whose work is all on lease or halted, the id alone. Hops from endpoint to endpoint, so that the cost is that
 -- of the endpoints and not of the rows.
 with recursive waiting as (
@@ -31,7 +31,7 @@ left join lateral (
     select e.version, extract(epoch from first.due_at - now())::double precision as due_in_seconds
     from (
         select e.version from aetherflow.endpoints e
-        where e.id between w.endpoint_id and w.endpoint_id and e.state = 'active'
+        where e.id between w.endpoint_id and w.endpoint_id and e.state = 'active' and not e.polled
         order by e.id
         limit 1
     ) e

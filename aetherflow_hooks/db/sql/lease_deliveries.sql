@@ -10,7 +10,7 @@
 -- walks deliveries_due
 --
 -- The endpoint's state is read here, so that nothing is sent to one that has just been paused,
--- disabled or deleted; its version tells whether our copy of it is still right. A lease outlives
+-- disabled or deleted, or that is polled; its version tells whether our copy of it is still right. A lease outlives
 -- the endpoint's own timeout, or else $5, by a margin. Nothing is due longer ago than $4 says, so
 -- that the way does not lead past all that has left since, where an old snapshot keeps vacuum from
 -- its work. What is due is locked, so its place (ctid) holds and is the cheapest way back to it. The
@@ -22,7 +22,7 @@ with wanted as materialized (
     from unnest($2::text[], $3::integer[], $4::double precision[]) as w (endpoint_id, room, seconds_ago)
     cross join lateral (
         select e.version, e.timeout_seconds from aetherflow.endpoints e
-        where e.id between w.endpoint_id and w.endpoint_id and e.state = 'active' and e.ordering is null
+        where e.id between w.endpoint_id and w.endpoint_id and e.state = 'active' and e.ordering is null and not e.polled
         order by e.id
         limit 1
     ) e

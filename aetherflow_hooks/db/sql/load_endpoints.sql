@@ -1,4 +1,4 @@
--- load_endpoints: endpoints, active or with $2 in any state, their secrets in force, and how they did last.
+-- load_endpoints: endpoints to POST to, active or with $2 in any state and polled too, their secrets in force, and how they did last.
 --   $1 endpoint_ids text[]
 --   $2 any_state boolean
 -- returns id, tenant, shard, version, url, rate_per_second, burst, max_in_flight, timeout_seconds, retry_schedule_seconds, ordering, secrets, secrets_end_in_seconds, header_names, header_values, certificate, is_failing, has_answered
@@ -11,7 +11,7 @@ select e.id, e.tenant, e.shard, e.version, e.url, e.rate_per_second, e.burst, e.
 from unnest($1::text[]) as k (id)
 cross join lateral (
     select e.* from aetherflow.endpoints e
-    where e.id between k.id and k.id and (e.state = 'active' or ($2 and e.state <> 'deleted'))
+    where e.id between k.id and k.id and (e.state = 'active' and not e.polled or ($2 and e.state <> 'deleted'))
     order by e.id
     limit 1
 ) e

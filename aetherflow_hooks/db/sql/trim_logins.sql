@@ -1,6 +1,6 @@
 -- trim_logins: of the log-ins with one token keep only the last so many.
 --   $1 token_id text
---   $2 kept integer
+--   $2 kept bigint
 -- returns id
 delete from aetherflow.sessions s
 where s.id in (

@@ -9,6 +9,7 @@ from aetherflow_hooks.web.api import (
     events,
     links,
     numbers,
+    poll,
     replays,
     tokens,
 )
@@ -16,7 +17,7 @@ from aetherflow_hooks.web.api import (
 ROUTES = tuple(
     route
     for module in (
-        *(endpoints, event_types, events, deliveries, attempts),
+        *(endpoints, event_types, events, deliveries, attempts, poll),
         *(replays, numbers, tokens, links, changes),
     )
     for route in module.ROUTES

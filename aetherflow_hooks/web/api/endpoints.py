@@ -43,6 +43,8 @@ async def add(call: Call, body: shapes.NewEndpointShape) -> shapes.AddedEndpoint
     tenant = call.tenant(given.get("tenant"))
     if tenant is not None:
         given["tenant"] = tenant
+    if body.url is None:
+        given.pop("url", None)
     made = await endpoints.add_endpoint(call.database, NewEndpoint(**given), settings=call.settings)
     return shapes.AddedEndpointShape(**made)
 

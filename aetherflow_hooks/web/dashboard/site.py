@@ -24,7 +24,7 @@ FOREVER = "public, max-age=31536000, immutable"  # the address changes with the 
 _OWN_PATH = re.compile(r"/(?![/\\])[A-Za-z0-9/_.~?=&%:+*,;@!$'()-]*")
 _PORTAL = re.compile("/portal/[^/]+")
 
-MakeCall = Callable[[Access, Callable[[], Awaitable[bool]]], Call]
+MakeCall = Callable[[web.Request, Access, Callable[[], Awaitable[bool]]], Call]
 
 
 class Site:
@@ -89,7 +89,7 @@ class Site:
         async def still_in() -> bool:
             return await self._doorman.visitor(kind, key) is not None
 
-        visit = await as_visited(request, self._call(access, still_in), key, base)
+        visit = await as_visited(request, self._call(request, access, still_in), key, base)
         return await page.answer(visit)
 
     async def _login_page(self, request: web.Request) -> web.Response:
