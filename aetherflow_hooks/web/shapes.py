@@ -181,6 +181,7 @@ class EndpointShape(Answer):
     version: int = Field(description="It rises with every change.")
     url: str = Field(description="Empty where it is polled.")
     polled: bool
+    secret_waits: bool = Field(description="A new secret waits to be promoted.")
     description: str
     state: EndpointState
     state_reason: str = Field(description="Why, where an engine put it there.")

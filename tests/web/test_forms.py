@@ -162,6 +162,35 @@ async def test_a_change_that_somebody_else_made_is_not_lost(api: Api) -> None:
     assert (await other.get(place))["max_in_flight"] == 7
 
 
+async def test_a_polled_endpoint_is_added_and_changed_without_a_url(api: Api) -> None:
+    somebody, client = await visitor(api), await api.client()
+    refused = await somebody.send("/endpoints/new", events="*")
+    assert (refused.status, b"unless it is polled" in refused.body) == (422, True)
+    page = (await somebody.send("/endpoints/new", events="*", polled="yes")).body.decode()
+    assert "whsec_" in page
+    (added,) = (await client.get("/endpoints"))["items"]
+    assert added["polled"]
+    place = f"/endpoints/{added['id']}"
+    edit = await somebody.shown(f"{place}/edit")
+    assert 'name="url"' not in edit
+    form = {"events": "user.*", "burst": "1", "version": "1"}
+    assert (await somebody.send(f"{place}/edit", **form)).status == 303
+    assert (await client.get(place))["events"] == ["user.*"]
+    assert "Send a test" not in await somebody.shown(place)
+    await somebody.shown("/")
+    assert "(polled)" in await somebody.shown("/endpoints")
+
+
+async def test_only_a_secret_that_waits_can_be_promoted(api: Api) -> None:
+    somebody = await visitor(api)
+    place = f"/endpoints/{(await api.world.endpoint())['id']}"
+    assert "Promote" not in await somebody.shown(place)
+    await somebody.send(f"{place}/rotate-secret", leads="later")
+    assert "Promote the new secret" in await somebody.shown(place)
+    assert (await somebody.send(f"{place}/promote-secret")).status == 303
+    assert "Promote" not in await somebody.shown(place)
+
+
 async def test_numbers_stay_as_exact_as_they_were(api: Api) -> None:
     somebody = await visitor(api)
     added = await api.world.endpoint(

@@ -25,7 +25,7 @@ from aetherflow_hooks.web.dashboard.visits import Visit, page
 
 LATEST = 20  # attempts
 PERIODS = {"hour": ("minute", "%H:%M"), "days": ("hour", "%a %H:%M")}
-ONLY_NEW = ("tenant", "secret", "ordering", "ed25519")
+ONLY_NEW = ("tenant", "secret", "ordering", "ed25519", "polled")
 ONLY_CHANGED = ("headers_gone", "version")
 NUMBERS = ("rate_per_second", "burst", "max_in_flight", "timeout_seconds")
 TEXTS = ("url", "description", "filter")
@@ -56,8 +56,7 @@ async def add(visit: Visit) -> web.Response:
     """Add an endpoint, and show its secret this once."""
     try:
         given = _given(visit.form) | some(visit.form, "secret", "tenant", "ordering")
-        if visit.form.get("ed25519"):
-            given["ed25519"] = True
+        given |= {name: True for name in ("ed25519", "polled") if visit.form.get(name)}
         body = filled(shapes.NewEndpointShape, given)
         made = await visit.ask_once(endpoints.add, shapes.AddedEndpointShape, body=body)
     except InputRefused as error:
@@ -121,6 +120,8 @@ async def change(visit: Visit, endpoint_id: str) -> web.Response:
         given |= {"description": "", "metadata": {}} | _given(visit.form)
         given |= some(visit.form, "version", "ordering")
         given["headers"] = _headers_changed(visit.form)
+        if "url" in visit.form:  # one that is polled has none
+            given["url"] = visit.form["url"].strip()
         body = filled(shapes.EndpointChangeShape, given)
         await visit.ask(endpoints.change, endpoint_id=endpoint_id, body=body)
     except InputRefused as error:
@@ -213,7 +214,8 @@ def _form(
 def _given(form: Any) -> dict[str, Any]:
     """Give what of an endpoint was typed, as the API takes it."""
     given: dict[str, Any] = some(form, *TEXTS, *NUMBERS)
-    given["url"] = form.get("url", "").strip()
+    if "url" in given:
+        given["url"] = given["url"].strip()
     given |= {name: several(form.get(name, "")) for name in WORDS}
     if form.get("headers"):
         given["headers"] = pairs(form["headers"])
