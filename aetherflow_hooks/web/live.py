@@ -27,9 +27,17 @@ LISTENERS_OF_ONE_MAX = 10
 class Listener:
     """Somebody who listens: what waits for them, and how much they have missed."""
 
-    def __init__(self, who: str, tenant: str | None, endpoint_id: str | None) -> None:
-        """Listen to one tenant's attempts, or one endpoint's; None: to all."""
+    def __init__(
+        self, who: str, tenant: str | None, endpoint_id: str | None, attempts_max: int
+    ) -> None:
+        """Listen to one tenant's attempts, or one endpoint's; None: to all.
+
+        So many wait for them at most.
+        """
         self.who = who
+        self._attempts_max = attempts_max
+        # of all that are recorded; those of one may be few among many
+        self.looked_max = ROWS_MAX if tenant or endpoint_id else attempts_max
         self._tenant = tenant
         self._endpoint_id = endpoint_id
         self._waiting: deque[dict[str, Any]] = deque()
@@ -48,7 +56,7 @@ class Listener:
             return
         if self._endpoint_id not in (None, attempt["endpoint_id"]):
             return
-        if len(self._waiting) >= WAITING_MAX:
+        if len(self._waiting) >= self._attempts_max:
             self._waiting.popleft()
             self._missed += 1
         self._waiting.append(attempt)
@@ -81,10 +89,13 @@ class Live:
 
     @asynccontextmanager
     async def listening(
-        self, who: str, tenant: str | None, endpoint_id: str | None
+        self, who: str, tenant: str | None, endpoint_id: str | None, attempts_max: int = WAITING_MAX
     ) -> AsyncIterator[Listener | None]:
-        """Give a listener, who gets what is recorded from now on; None: there are too many."""
-        listener = Listener(who, tenant, endpoint_id)
+        """Give a listener, who gets what is recorded from now on; None: there are too many.
+
+        The newest `attempts_max` that they have not read yet are kept for them.
+        """
+        listener = Listener(who, tenant, endpoint_id, attempts_max)
         async with self._beginning:
             theirs = sum(it.who == who for it in self._listeners)
             is_full = theirs >= LISTENERS_OF_ONE_MAX or len(self._listeners) >= LISTENERS_MAX
@@ -122,8 +133,9 @@ class Live:
 
     async def _look(self) -> None:
         """Look once, and hand on what was not seen before."""
+        rows_max = max((it.looked_max for it in self._listeners), default=ROWS_MAX)
         for attempt in reversed(
-            await latest_attempts(self._database, self._back_seconds, ROWS_MAX)
+            await latest_attempts(self._database, self._back_seconds, rows_max)
         ):
             if attempt["id"] in self._seen:
                 continue

@@ -22,6 +22,7 @@ from aetherflow_hooks.manage.tokens import NAME_MAX, Scope
 from aetherflow_hooks.model import EndpointState
 from aetherflow_hooks.rules.channels import OF_ENDPOINT_MAX, OF_EVENT_MAX
 from aetherflow_hooks.rules.states import State
+from aetherflow_hooks.web.live import WAITING_MAX
 from aetherflow_hooks.web.routes import IDS, Shape
 
 BATCH_MAX = 1_000
@@ -567,6 +568,12 @@ class StreamQuery(OfTenant):
     """Which attempts are told as they are recorded."""
 
     endpoint_id: EndpointId | None = None
+    limit: int = Field(
+        WAITING_MAX,
+        ge=1,
+        le=WAITING_MAX,
+        description="At most so many at once: the newest of them.",
+    )
 
 
 class MissedShape(Answer):

@@ -87,10 +87,17 @@ async def answers_of_the_api(port: int, token: str, endpoint_id: str) -> list[st
             async with session.post(f"{PREFIX}/endpoints", data=wrong) as answer:
                 assert answer.status in (400, 422)
                 told.append(await answer.text())
+        polled = f'{{"polled": true, "secret": "{SECRET}"}}'
+        async with session.post(f"{PREFIX}/endpoints", data=polled) as answer:
+            polled_id = (await answer.json())["id"]
+        event = '{"type": "a.b", "data": {}}'
+        assert (await session.post(f"{PREFIX}/events", data=event)).status == 201
         for route in ROUTES:
+            query = {"endpoint_id": polled_id, "wait_seconds": "10"}
+            params = query if route.path.endswith("/poll") else {}
             if route.method != "GET" or route.is_stream or "replay_id" in route.path:
                 continue
-            async with session.get(route.path.format(**ids)) as answer:
+            async with session.get(route.path.format(**ids), params=params) as answer:
                 assert answer.status == 200, (route.path, await answer.text())
                 told.append(await answer.text())
         told += await pages_of_the_dashboard(session, token, ids)

@@ -125,13 +125,15 @@ async def test_a_newcomer_finds_the_way(api: Api, browser: Browser) -> None:  # 
     await browser.reads("Begin here")
 
     await page.get_by_role("link", name="Add an endpoint").click()
-    await page.get_by_label("URL").fill("ftp://nowhere")
+    await page.get_by_label("URL", exact=True).fill("ftp://nowhere")
     await page.get_by_text("What it gets, and how fast").click()
     await page.get_by_label("Retries").fill("none")
     await browser.press("Add")
     await expect(page.get_by_role("alert")).to_contain_text("http")
     await expect(page.get_by_label("Retries")).to_have_value("none")  # nothing typed is lost
-    await page.get_by_label("URL").fill(receiver.url("/hook", "200,200,500,200,500,200"))
+    await page.get_by_label("URL", exact=True).fill(
+        receiver.url("/hook", "200,200,500,200,500,200")
+    )
     await browser.press("Add")
     await browser.reads("Its secret, this once")
     await browser.press("Copy")

@@ -120,7 +120,7 @@ async def test_a_stop_sends_listeners_home(api: Api) -> None:
 
 
 async def test_who_reads_slowly_is_told_what_was_missed() -> None:
-    listener = Listener("x", None, None)
+    listener = Listener("x", None, None, live.WAITING_MAX)
     for n in range(live.WAITING_MAX + 3):
         listener.offer({"tenant": "", "endpoint_id": "", "n": n})
     taken, missed = await listener.take(0)

@@ -42,7 +42,7 @@ async def stream(call: Call, query: shapes.StreamQuery) -> Stream:
     tenant = call.tenant(query.tenant)
     # However many links a tenant's customers have, they are one who listens.
     who = call.access.actor if call.access.is_token else f"tenant:{tenant}"
-    async with call.lent.live.listening(who, tenant, query.endpoint_id) as listener:
+    async with call.lent.live.listening(who, tenant, query.endpoint_id, query.limit) as listener:
         if listener is None:
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too many are listening: try again later")
         yield None

@@ -22,6 +22,7 @@ from aetherflow_hooks.manage.tokens import Scope, add_token
 
 CLOSED, OPEN = "closed", "open"
 LOOKS = 15  # at each page
+SMALL = '{"n": 1}'  # what is old is listed, and not read
 REFRESH_SECONDS = 5.0  # as the page's script has it
 OURS_ALONE = {"Sec-Fetch-Site": "same-origin"}
 _ONE = f"""
@@ -38,7 +39,7 @@ async def measure(hall: Hall) -> Leg:
         await add_endpoints(made.connection, plan.dashboard_endpoints, hall.sink.url)
         hall.say(f"filling {plan.history_days} days of {plan.dashboard_attempts:,} attempts")
         rows_per_day = plan.dashboard_attempts // max(1, plan.history_days - 1)
-        await fill(made.connection, days=plan.history_days, rows_per_day=rows_per_day)
+        await fill(made.connection, days=plan.history_days, rows_per_day=rows_per_day, data=SMALL)
         port = closed_port()
         web = made.settings.web.model_copy(update={"port": port})
         scratch = replace(made, settings=made.settings.model_copy(update={"web": web}))

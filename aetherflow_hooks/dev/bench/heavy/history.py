@@ -98,11 +98,11 @@ async def measure(hall: Hall) -> Leg:
     )
 
 
-async def fill(connection: Any, *, days: int, rows_per_day: int) -> None:
+async def fill(connection: Any, *, days: int, rows_per_day: int, data: str = DATA) -> None:
     """Add days of events, each with one attempt at one of the endpoints; one in fifty failed."""
     await connection.execute(_DAYS % days)
     for days_ago in range(days, 1, -1):
-        await connection.execute(_EVENTS, days_ago, rows_per_day, DATA)
+        await connection.execute(_EVENTS, days_ago, rows_per_day, data)
         await connection.execute(_ATTEMPTS, days_ago)
     await connection.execute("vacuum analyze aetherflow.attempts /* bench */")
     await connection.execute("vacuum analyze aetherflow.events /* bench */")

@@ -14,6 +14,7 @@ from aetherflow_hooks.web.dashboard.visits import Visit, page
 from aetherflow_hooks.web.routes import IDS, streamed
 
 LATEST = 20  # attempts
+SHOWN_AT_ONCE = 50  # attempts of a second: nobody reads more
 
 _PLACES = {
     "endpoint_id": "/endpoints/",
@@ -46,7 +47,8 @@ async def show(visit: Visit) -> web.Response:
 @page("GET", "/live")
 async def live(visit: Visit) -> web.StreamResponse:
     """Tell attempts as they are recorded, to the script of a page."""
-    query = filled(shapes.StreamQuery, some(visit.query, "tenant", "endpoint_id"))
+    given = some(visit.query, "tenant", "endpoint_id")
+    query = filled(shapes.StreamQuery, {**given, "limit": SHOWN_AT_ONCE})
     return await streamed(visit.request, attempts.stream.handler(visit.call, query))  # type: ignore[arg-type]
 
 

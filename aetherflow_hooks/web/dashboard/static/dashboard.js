@@ -62,7 +62,6 @@ async function follow() {
     source = new EventSource(table.dataset.live);
     source.addEventListener("open", () => (pauseMs = 1000));
     source.addEventListener("attempt", (event) => add(row(JSON.parse(event.data))));
-    source.addEventListener("missed", refresh);
     source.addEventListener("error", async () => {
       if (source?.readyState !== EventSource.CLOSED) return; // it tries again by itself
       close();
