@@ -34,6 +34,7 @@ from aetherflow_hooks.flow.replay import Replay
 from aetherflow_hooks.flow.search import Search
 from aetherflow_hooks.flow.sweep import Sweep
 from aetherflow_hooks.flow.tally import Tally
+from aetherflow_hooks.flow.versions import Versions
 from aetherflow_hooks.http import BROKEN_OFF
 from aetherflow_hooks.manage.keys import check_keys
 from aetherflow_hooks.manage.replays import HINT as NEW_REPLAY
@@ -119,6 +120,7 @@ class Engine:
             open_rooms=self._pace.open_rooms,
             known=self._pace.known,
             keyring=lambda: self._keyring,
+            versions=Versions(self._database).fetch,
             hand_on=self._leased,
             hand_back=self._pace.take_none,
         )
@@ -345,6 +347,10 @@ class Engine:
             )
             if event is None:
                 reason = DeadReason.EXPIRED
+            elif endpoint and event.unmade:
+                leased.work[place] = delivery, None
+                self._unmade(endpoint, delivery, event)
+                continue
             elif not event.body:
                 reason = DeadReason.TOO_LARGE
             elif endpoint and delivery.attempt > len(endpoint.retry_schedule_seconds) + 1:
@@ -365,6 +371,28 @@ class Engine:
                 )
             )
         self._pace.take(leased)
+
+    def _unmade(self, endpoint: Endpoint, delivery: Delivery, event: Event) -> None:
+        """Lease → record: an attempt without a POST, since the endpoint's version was not made.
+
+        The endpoint is not to blame: what else is for it goes on.
+        """
+        outcome = NotReached(event.unmade)
+        verdict = self._judged(endpoint, delivery, outcome) or RetryIn(0.0)
+        self._record.put(
+            Attempt(
+                delivery,
+                outcome,
+                verdict,
+                delivery.leased_at,
+                0,
+                event.type,
+                endpoint.tenant,
+                endpoint.ordering is not None,
+            )
+        )
+        if wants_info():
+            _log_attempt(endpoint, delivery, event, outcome, verdict, 0)
 
     def _attempt(
         self,

@@ -9,6 +9,7 @@ HooksError
 ├── AlreadyThere             a row that is to be made exists
 ├── NotNow                   as things stand, what is asked for cannot be done
 ├── DatabaseUnavailable      Postgres cannot be reached now; the engine waits and tries again
+│   └── TookTooLong          a statement was cancelled, mostly since it took too long
 ├── SchemaMissing            the database was never migrated
 ├── SchemaTooOld             the database is older than this program
 ├── SchemaTooNew             the database is newer than this program
@@ -81,6 +82,10 @@ class NotNow(HooksError):
 
 class DatabaseUnavailable(HooksError):
     """Postgres cannot be reached or does not answer; trying again later can help."""
+
+
+class TookTooLong(DatabaseUnavailable):
+    """A statement was cancelled, mostly since it took longer than it may."""
 
 
 class SchemaMissing(HooksError):

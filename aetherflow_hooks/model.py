@@ -2,6 +2,7 @@
 
 Event     something that happened; written once.
 Endpoint  a URL that wants some events, with its secret, filters, limits and retry policy.
+Version   an event as an endpoint asks for it, whose data was another once.
 Delivery  one event for one endpoint, held by a lease while it is being worked on.
 Outcome   how one POST ended: Answered, TimedOut, NotReached or Blocked.
 Prevented there was none, by a fault on our own side.
@@ -65,6 +66,7 @@ class Endpoint:
     timeout_seconds: float
     retry_schedule_seconds: tuple[float, ...]
     ordering: str | None = None  # what follows of a key when one is given up; None: no order
+    payload_version: str | None = None  # it gets data as this had it; None: as it was emitted
     headers: str = field(default="", repr=False)  # lines of its own, each with its CRLF
     certificate: str = field(default="", repr=False)  # a PEM that we show to it, with its key
     unsignable: str = ""  # why nothing can be sent: a secret or a header cannot be read
@@ -78,6 +80,14 @@ class Event(NamedTuple):
     id: str
     type: str
     body: bytes  # exactly what is signed and posted; empty: it is too large for that
+    unmade: str = ""  # why its data cannot be made into the endpoint's version; then body is empty
+
+
+class Version(NamedTuple):
+    """An event as an endpoint asks for it."""
+
+    event_id: str
+    name: str
 
 
 class Delivery(NamedTuple):

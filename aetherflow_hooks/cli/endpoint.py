@@ -59,6 +59,7 @@ RESETS = {
     "retries": "retry_schedule_seconds",
     "filter": "filter",
     "channels": "channels",
+    "payload-version": "payload_version",
     "label": "labels",
     "metadata": "metadata",
 }
@@ -86,6 +87,7 @@ NOTES = (
         callback=lambda _context, _option, text: written.channels(text),
         help="Only events on one of these channels, parted by commas: eu,us.",
     ),
+    click.option("--payload-version", help="Send data as it was up to this version: 2024-06-01."),
     click.option(
         "--label", "labels", multiple=True, help="A word to find it by; of several, each."
     ),

@@ -18,10 +18,11 @@ from aetherflow_hooks.cli.session import (
 )
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.errors import InputRefused
-from aetherflow_hooks.manage import event_types
+from aetherflow_hooks.manage import event_types, versions
 
 SHORT = ("type", "description", "is_built_in", "has_schema", "deprecated_at")
 TEXTS = ("schema", "example")
+VERSION_SHORT = ("version", "description", "expression", "created_at")
 
 given = click.Path(path_type=Path, dir_okay=False, allow_dash=True)
 description_option = click.option("--description", help="What it tells, for customers.")
@@ -139,6 +140,62 @@ def delete(settings: Settings, name: str) -> None:
     """Take a type of the application's own out of the catalogue."""
     with_database(settings, lambda db, _: event_types.delete_event_type(db, name))
     click.echo(f"{name} deleted")
+
+
+@event_type.group()
+def version() -> None:
+    """Versions: how data looked before it was changed, for endpoints that ask for it."""
+
+
+@version.command("list")
+@click.argument("name", metavar="TYPE")
+@as_json
+@connected
+def list_versions(settings: Settings, name: str, as_json: bool) -> None:
+    """List the versions of TYPE; each is made of the next one, the last of what is emitted."""
+    rows = with_database(settings, lambda db, _: versions.list_versions(db, name))
+    print_rows(rows, VERSION_SHORT, as_json=as_json)
+
+
+@version.command("add")
+@click.argument("name", metavar="TYPE")
+@click.argument("version_name", metavar="VERSION")
+@click.argument("expression", metavar="EXPRESSION or -")
+@click.option("--description", default="", help="What was changed after it.")
+@as_json
+@connected
+def add_version(
+    settings: Settings,
+    name: str,
+    version_name: str,
+    expression: str,
+    description: str,
+    as_json: bool,
+) -> None:
+    """Register what data of TYPE was like up to VERSION, and print what it makes of the example.
+
+    EXPRESSION is SQL over `data`, as it is today: "data - 'new' || jsonb_set('{}', '{old}',
+    data->'new')". See "Versions" in the README for what may stand in it.
+    """
+    text = standard_input().strip() if expression == "-" else expression
+    added = with_database(
+        settings,
+        lambda db, _: versions.add_version(db, name, version_name, text, description=description),
+    )
+    if as_json:
+        print_json(added)
+    else:
+        print_fields(added)
+
+
+@version.command("delete")
+@click.argument("name", metavar="TYPE")
+@click.argument("version_name", metavar="VERSION")
+@connected
+def delete_version(settings: Settings, name: str, version_name: str) -> None:
+    """Forget the first or the last version of TYPE; endpoints that got it get the next one."""
+    with_database(settings, lambda db, _: versions.delete_version(db, name, version_name))
+    click.echo(f"{name} {version_name} deleted")
 
 
 def _texts(**files: Path | None) -> dict[str, str]:

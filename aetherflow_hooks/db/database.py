@@ -22,6 +22,7 @@ from aetherflow_hooks.errors import (
     DatabaseUnavailable,
     DatabaseUnfit,
     InputRefused,
+    TookTooLong,
 )
 
 APPLICATION_NAME = "aetherflow-hooks"
@@ -285,6 +286,8 @@ async def sorted_errors() -> AsyncIterator[None]:  # noqa: C901  a branch for ea
         asyncpg.ConfigurationLimitExceededError,
     ) as error:
         raise InputRefused(error.message or str(error)) from error
+    except asyncpg.QueryCanceledError as error:
+        raise TookTooLong(str(error)) from error
     except _PASSING as error:
         raise DatabaseUnavailable(str(error) or type(error).__name__) from error
     except asyncpg.UniqueViolationError as error:

@@ -9,9 +9,8 @@ Holds    two engines never hold the same delivery; a lost lease can write nothin
 import asyncio
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from itertools import groupby
-from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -19,7 +18,7 @@ import orjson
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database, Row
 from aetherflow_hooks.errors import DatabaseUnavailable
-from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Offer, Wanted
+from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Offer, Version, Wanted
 from aetherflow_hooks.rules.bodies import Bodies, event_of
 from aetherflow_hooks.rules.opening import endpoint_of
 from aetherflow_hooks.rules.sealing import Keyring
@@ -52,12 +51,13 @@ class Lease:
         open_rooms: Callable[[int], list[tuple[Endpoint, int]]],
         known: Callable[[str], Endpoint | None],
         keyring: Callable[[], Keyring],
+        versions: Callable[[Mapping[Version, int]], Awaitable[Mapping[Version, Event | None]]],
         hand_on: Callable[[Leased], None],
         hand_back: Callable[[Wanted], None],
     ) -> None:
         """Ask `wanted` what to take and `known` for endpoints as they were last seen.
 
-        `keyring` opens their secrets.
+        `keyring` opens their secrets; `versions` makes events for those that ask for a version.
         `open_rooms` tells what could be taken of endpoints that have no work now, beside so many
         offers that are out, and `may_wait` whether it is better to ask for it later.
         `hand_on` gets what was taken, `hand_back` what could not be asked for.
@@ -69,6 +69,7 @@ class Lease:
         self._open_rooms = open_rooms
         self._known = known
         self._keyring = keyring
+        self._versions = versions
         self._hand_on = hand_on
         self._hand_back = hand_back
         self._doubtful: list[tuple[Wanted, int]] = []  # with the token that was used
@@ -239,14 +240,18 @@ class Lease:
         stale = [it for it, version in versions.items() if not self._is_fresh(it, version)]
         try:
             endpoints = await self.load(stale) if stale else {}
-            events = await self._fetch(deliveries)
+            pins = self._pins(versions, endpoints)
+            plain = [it for it in deliveries if it.endpoint_id not in pins] if pins else deliveries
+            events = await self._fetch(plain)
+            work = [(delivery, events.get(delivery.event_id)) for delivery in plain]
+            if pins:
+                work += await self._fetch_versions(deliveries, pins)
         except BaseException:
             # Ours, but they cannot be sent: each lease left so would cost an attempt.
             self._doubtful.append((wanted, token))
             raise
         log.debug(LogEvent.LEASE_TAKEN, shard=wanted.shard, deliveries=len(deliveries))
-        deliveries.sort(key=attrgetter("event_id"))  # the order of an UPDATE is none
-        work = [(delivery, events.get(delivery.event_id)) for delivery in deliveries]
+        work.sort(key=lambda it: it[0].event_id)  # the order of an UPDATE is none
         return Leased(wanted, work, endpoints)
 
     async def _take_unordered(self, wanted: Wanted, token: int) -> list[Row]:
@@ -300,6 +305,8 @@ class Lease:
         rooms: dict[str, tuple[int, float]] = {}
         by_shard: dict[int, dict[str, int]] = {}
         for endpoint, room in open_rooms:
+            if endpoint.payload_version is not None:
+                continue  # fan-out does not make versions
             lease_seconds = endpoint.timeout_seconds + self._settings.lease.margin_seconds
             rooms[f"{endpoint.id}/{endpoint.version}"] = room, lease_seconds
             by_shard.setdefault(endpoint.shard, {})[endpoint.id] = room
@@ -341,6 +348,38 @@ class Lease:
                 events[row["id"]] = event = event_of(*row)
                 self._events.put(event)
         return events
+
+    def _pins(self, leased: Iterable[str], changed: Mapping[str, Endpoint]) -> dict[str, str]:
+        """Give the versions of those endpoints that ask for one."""
+        pins = {}
+        for endpoint_id in leased:
+            endpoint = changed.get(endpoint_id) or self._known(endpoint_id)
+            if endpoint is not None and endpoint.payload_version is not None:
+                pins[endpoint_id] = endpoint.payload_version
+        return pins
+
+    async def _fetch_versions(
+        self, deliveries: Iterable[Delivery], pins: Mapping[str, str]
+    ) -> list[tuple[Delivery, Event | None]]:
+        """Give deliveries with events as their endpoints ask for them.
+
+        Those for which there was no time are given back, and not among them.
+        """
+        asked = [
+            (delivery, Version(delivery.event_id, pins[delivery.endpoint_id]))
+            for delivery in deliveries
+            if delivery.endpoint_id in pins
+        ]
+        wanted = {version: it.event_shard for it, version in asked if not it.expired}
+        found = await self._versions(wanted)
+        late = [it for it, version in asked if version in wanted and version not in found]
+        if late:
+            await self.give_back(late)
+        return [
+            (it, found.get(version))
+            for it, version in asked
+            if version in found or version not in wanted
+        ]
 
     def _is_fresh(self, endpoint_id: str, version: int) -> bool:
         known = self._known(endpoint_id)

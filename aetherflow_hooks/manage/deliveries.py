@@ -11,6 +11,7 @@ from aetherflow_hooks.manage.attempts import Chosen, list_attempts
 from aetherflow_hooks.manage.audit import audited
 from aetherflow_hooks.manage.events import delivery_of
 from aetherflow_hooks.manage.pages import NEWEST, ROWS_DEFAULT, ROWS_MAX, Page, Place, place_of
+from aetherflow_hooks.manage.versions import made_version
 from aetherflow_hooks.model import delivery_id
 from aetherflow_hooks.rules.bodies import event_of
 from aetherflow_hooks.rules.ranges import in_range
@@ -119,9 +120,10 @@ async def show_delivery(database: Database, text: str) -> dict[str, Any]:
 
     Keys besides: tenant, as in `show_event`, and `request`: the body as it is sent, and the headers
     of the last attempt, but for values that are secret; None where there is nothing to send any
-    more. Of an attempt: attempt, trigger (manual, replay,
-    or None: its schedule), started_at, duration_ms, outcome, verdict, status, error, and response,
-    the start of a failing answer in bytes. Type and data are None where the event is not kept any
+    more. The body is of the version that the endpoint asks for now; where that cannot be made, it
+    says why. Of an attempt: attempt, trigger (manual, replay, or None: its schedule), started_at,
+    duration_ms, outcome, verdict, status, error, and response, the start of a failing answer in
+    bytes. Type and data are None where the event is not kept any
     more, data where it was expunged, and the URL where the endpoint was deleted.
 
     Raises:
@@ -141,17 +143,27 @@ async def show_delivery(database: Database, text: str) -> dict[str, Any]:
         "url": endpoints[0]["url"] if endpoints else None,
         "type": events[0]["type"] if events else None,
         "data": events[0]["data"] if events else None,
-        "request": _request(text, events[0], endpoints, history) if has_data else None,
+        "request": await _request(database, text, events[0], endpoints, history)
+        if has_data
+        else None,
         "history": [dict(row) for row in history],
     }
 
 
-def _request(
-    text: str, event: Row, endpoints: Sequence[Row], history: Sequence[Row]
+async def _request(
+    database: Database, text: str, event: Row, endpoints: Sequence[Row], history: Sequence[Row]
 ) -> dict[str, Any]:
     """Give what is sent of a delivery, with the headers of its last attempt, or of its first."""
     last = history[-1] if history else None
-    body = event_of(event["id"], event["type"], event["data"], int(event["emitted_at"].timestamp()))
+    version = endpoints[0]["payload_version"] if endpoints else None
+    try:
+        data = event["data"]
+        if version is not None:
+            data = await made_version(database, event["type"], data, version)
+        emitted_at = int(event["emitted_at"].timestamp())
+        body = event_of(event["id"], event["type"], data, emitted_at).body.decode()
+    except InputRefused as error:
+        body = f"({error})"
     headers = {
         "Content-Type": "application/json",
         "X-AetherFlow-Signature": NOT_KEPT,
@@ -163,7 +175,7 @@ def _request(
         "webhook-signature": NOT_KEPT,
     }
     own = endpoints[0]["headers"] if endpoints else []
-    return {"headers": headers | dict.fromkeys(own, NOT_SHOWN), "body": body.body.decode()}
+    return {"headers": headers | dict.fromkeys(own, NOT_SHOWN), "body": body}
 
 
 async def retry_delivery(database: Database, text: str) -> None:

@@ -30,6 +30,7 @@ from aetherflow_hooks.rules.retry import schedule_of
 from aetherflow_hooks.rules.signing import public_key_of
 from aetherflow_hooks.rules.topics import is_pattern
 from aetherflow_hooks.rules.urls import parse_url
+from aetherflow_hooks.rules.versions import check_version
 
 ID_BYTES = 6
 ORDERINGS = ("skip", "block")
@@ -63,6 +64,7 @@ class NewEndpoint:
     ordering: str | None = None  # skip or block: what follows of a key when one is given up
     filter: str | None = None  # a condition on the data of its events: see the README
     channels: Sequence[str] = ()  # only events that have one of them; none: all
+    payload_version: str | None = None  # it gets data as this had it; None: as it is emitted
     labels: Sequence[str] = ()
     metadata: Metadata = field(default_factory=dict)  # of the application's own; never sent
 
@@ -85,6 +87,7 @@ class EndpointChange(TypedDict, total=False):
     ordering: str | None
     filter: str | None  # None: no condition; it holds for what is fanned out from then on
     channels: Sequence[str]  # in place of those before, likewise; none: events of every channel
+    payload_version: str | None  # it holds from the next attempt on, of old events too
     labels: Sequence[str]  # in place of those before
     metadata: Metadata  # likewise
 
@@ -126,6 +129,7 @@ async def add_endpoint(
             write_metadata(new.metadata),
             channels_of_endpoint(new.channels),
             new.polled,
+            new.payload_version,
         )
     told = None if new.ed25519 else secret
     return {**await show_endpoint(database, endpoint_id), "secret": told}
@@ -228,6 +232,7 @@ async def change_endpoint(
                     check_labels(new.labels),
                     write_metadata(new.metadata),
                     channels_of_endpoint(new.channels),
+                    new.payload_version,
                 )
                 if not was_changed:
                     raise ChangedMeanwhile
@@ -306,6 +311,7 @@ def _check_kind(new: NewEndpoint) -> None:
         "timeout": new.timeout_seconds,
         "schedule of retries": new.retry_schedule_seconds not in (None, "default"),
         "order": new.ordering,
+        "version of the data": new.payload_version,
     }
     wrong = [what for what, value in given.items() if value]
     if wrong:
@@ -337,6 +343,8 @@ def _check(new: NewEndpoint) -> None:
             raise InputRefused(f"the {name} is at most 256 printable characters")
     if new.ordering not in (None, *ORDERINGS):
         raise InputRefused(f"an order is one of {', '.join(ORDERINGS)}, not {new.ordering!r}")
+    if new.payload_version is not None:
+        check_version(new.payload_version)
     numbers = [
         ("the rate", new.rate_per_second, 0.001, RATE_MAX),
         ("the burst", new.burst, 1, IN_FLIGHT_MAX),

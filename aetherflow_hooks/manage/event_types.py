@@ -38,6 +38,8 @@ async def list_event_types(
 async def show_event_type(database: Database, event_type: str) -> dict[str, Any]:
     """Give a type with its `schema` and an `example` of its data, JSON texts as they were given.
 
+    `versions` names the earlier ones that endpoints can get.
+
     Raises:
         NotFound: it is not in the catalogue.
     """
@@ -129,14 +131,16 @@ async def delete_event_type(database: Database, event_type: str) -> None:
 
     Raises:
         NotFound: it is not in the catalogue.
-        InputRefused: it is one of AetherFlow's.
+        InputRefused: it is one of AetherFlow's, or has versions.
     """
     await show_event_type(database, event_type)
     async with audited(database, "event_type.delete", event_type, look=show_event_type) as bound:
         if await bound.value("delete_event_type", event_type) is None:
-            await show_event_type(bound, event_type)  # or somebody else has deleted it
+            old = await show_event_type(bound, event_type)  # or somebody else has deleted it
             raise InputRefused(
                 f"{event_type} is AetherFlow's own: it can be deprecated, not deleted"
+                if old["is_built_in"]
+                else f"{event_type} has versions, which endpoints get: delete those before it"
             )
 
 

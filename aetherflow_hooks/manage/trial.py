@@ -13,6 +13,7 @@ import orjson
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import InputRefused, NotFound
+from aetherflow_hooks.manage.versions import made_version
 from aetherflow_hooks.model import Answered, Endpoint, Event, Prevented, Tried
 from aetherflow_hooks.rules.bodies import event_of
 from aetherflow_hooks.rules.opening import endpoint_of
@@ -45,8 +46,9 @@ async def try_endpoint(
 
     Raises:
         NotFound: there is no such endpoint.
-        InputRefused: the type is none, the data no JSON object or too large, a secret of the
-            endpoint cannot be read, or this machine cannot send anything now.
+        InputRefused: the type is none, the data no JSON object or too large, or cannot be made
+            into the endpoint's version; a secret of the endpoint cannot be read, or this machine
+            cannot send anything now.
     """
     asked_at = time.monotonic()
     rows = await database.rows("load_endpoints", [endpoint_id], True)
@@ -62,7 +64,11 @@ async def try_endpoint(
     if endpoint.unsignable:
         raise InputRefused(f"nothing can be sent to {endpoint_id}: {endpoint.unsignable}")
     (shown,) = await database.rows("list_endpoints", None, endpoint_id, None, None, None, 1)
-    event = _event(event_type or _wanted(shown["events"]), data, settings.emit.data_max_bytes)
+    event_type = event_type or _wanted(shown["events"])
+    _check(event_type, data, settings.emit.data_max_bytes)
+    if endpoint.payload_version is not None:
+        data = await made_version(database, event_type, data, endpoint.payload_version)
+    event = _event(event_type, data)
     tried = await try_out(endpoint, event)
     ended = tried.ended
     if isinstance(ended, Prevented):
@@ -94,8 +100,7 @@ def _wanted(patterns: Sequence[str]) -> str:
     return named or next(known, TYPE)
 
 
-def _event(event_type: str, data: str, data_max_bytes: int) -> Event:
-    """Make an event with an id of the moment, as emit would."""
+def _check(event_type: str, data: str, data_max_bytes: int) -> None:
     if not is_type(event_type):
         raise InputRefused(f"{event_type!r} is not a type: 1 to 128 of A-Z a-z 0-9 _ . -")
     try:
@@ -104,6 +109,10 @@ def _event(event_type: str, data: str, data_max_bytes: int) -> Event:
         is_object = False
     if not is_object or len(data.encode()) > data_max_bytes:
         raise InputRefused(f"the data is not a JSON object of at most {data_max_bytes:,} bytes")
+
+
+def _event(event_type: str, data: str) -> Event:
+    """Make an event with an id of the moment, as emit would."""
     now = time.time()
     event_id = f"evt_{int(now * 1_000_000):013x}{secrets.token_hex(6)[:11]}"
     return event_of(event_id, event_type, data, int(now))

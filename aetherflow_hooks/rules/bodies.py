@@ -19,31 +19,35 @@ class Bodies:
         self._bytes = 0
         self._by_id: OrderedDict[str, Event] = OrderedDict()
 
-    def get(self, event_id: str) -> Event | None:
-        """Give an event that is kept."""
-        event = self._by_id.get(event_id)
+    def get(self, key: str) -> Event | None:
+        """Give an event that is kept under a key, which mostly is its id."""
+        event = self._by_id.get(key)
         if event is not None:
-            self._by_id.move_to_end(event_id)
+            self._by_id.move_to_end(key)
         return event
 
-    def put(self, event: Event) -> None:
-        """Keep an event, for the next endpoint or attempt."""
-        if event.id in self._by_id:
+    def put(self, event: Event, key: str | None = None) -> None:
+        """Keep an event, for the next endpoint or attempt; under a key other than its id."""
+        key = key or event.id
+        if key in self._by_id:
             return
-        self._by_id[event.id] = event
+        self._by_id[key] = event
         self._bytes += len(event.body) + EVENT_BYTES
         while self._bytes > self._bytes_max:
             _, oldest = self._by_id.popitem(last=False)
             self._bytes -= len(oldest.body) + EVENT_BYTES
 
 
-def event_of(event_id: str, event_type: str, data: str | None, emitted_at: int) -> Event:
+def event_of(
+    event_id: str, event_type: str, data: str | None, emitted_at: int, unmade: str | None = None
+) -> Event:
     """Make an event with its body: exactly these keys in this order, and `data` untouched.
 
-    Type and id hold nothing that JSON would escape.
+    Type and id hold nothing that JSON would escape. `unmade` says why there is no data, where that
+    is so since a version could not be made.
     """
     if data is None:
-        return Event(event_id, event_type, b"")
+        return Event(event_id, event_type, b"", unmade or "")
     return Event(
         event_id,
         event_type,

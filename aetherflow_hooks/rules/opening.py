@@ -41,6 +41,7 @@ def endpoint_of(
             defaults.retry_schedule_seconds if schedule is None else tuple(schedule)
         ),
         ordering=row["ordering"],
+        payload_version=row["payload_version"],
         is_failing=row["is_failing"],
         has_answered=row["has_answered"],
     )

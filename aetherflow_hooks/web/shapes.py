@@ -22,6 +22,7 @@ from aetherflow_hooks.manage.tokens import NAME_MAX, Scope
 from aetherflow_hooks.model import EndpointState
 from aetherflow_hooks.rules.channels import OF_ENDPOINT_MAX, OF_EVENT_MAX
 from aetherflow_hooks.rules.states import State
+from aetherflow_hooks.rules.versions import EXPRESSION_CHARACTERS_MAX
 from aetherflow_hooks.web.live import WAITING_MAX
 from aetherflow_hooks.web.routes import IDS, Shape
 
@@ -106,6 +107,13 @@ Channels = Annotated[
     list[Channel],
     Field(max_length=OF_ENDPOINT_MAX, description="Only events on one of these; none: all."),
 ]
+PayloadVersion = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="It gets data as it was up to this version, 2024-06-01; null: as it is.",
+    ),
+]
 Metadata = Annotated[
     dict[str, str | int | float],
     Field(description="An object of the application's own, never sent: strings and numbers."),
@@ -148,6 +156,7 @@ class NewEndpointShape(EndpointLimits):
     )
     filter: Filter | None = None
     channels: Channels = Field(default=[])
+    payload_version: PayloadVersion | None = None
     labels: Labels = Field(default=[])
     metadata: Metadata = Field(default={})
 
@@ -169,6 +178,7 @@ class EndpointChangeShape(Shape):
     ordering: Ordering | None = None
     filter: Filter | None = None
     channels: Channels | None = None
+    payload_version: PayloadVersion | None = None
     labels: Labels | None = None
     metadata: Metadata | None = None
     version: int | None = Field(None, description="Only if it is at this version still.")
@@ -200,6 +210,7 @@ class EndpointShape(Answer):
     ordering: str | None
     filter: str | None = Field(description="As Postgres writes it.")
     channels: list[str]
+    payload_version: str | None
     labels: list[str]
     metadata: dict[str, str | int | float]
     created_at: AwareDatetime
@@ -455,9 +466,46 @@ class EventTypeShape(Answer):
     is_built_in: bool
     json_schema: str | None = Field(alias="schema")
     example: str | None
+    versions: list[str] = Field(description="Earlier ones that endpoints can get, in order.")
     deprecated_at: AwareDatetime | None
     created_at: AwareDatetime
     updated_at: AwareDatetime
+
+
+class NewVersionShape(Shape):
+    """A version of a type's data that is to be."""
+
+    version: str = Field(
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="The last that looked so: 2024-06-01."
+    )
+    expression: str = Field(
+        min_length=1,
+        max_length=EXPRESSION_CHARACTERS_MAX,
+        description="SQL that makes it of `data` as the next version has it.",
+    )
+    description: str = Field("", max_length=1_000)
+
+
+class VersionShape(Answer):
+    """How the data of a type looked up to a version."""
+
+    type: str
+    version: str
+    expression: str = Field(description="As Postgres writes it.")
+    description: str
+    created_at: AwareDatetime
+
+
+class AddedVersionShape(VersionShape):
+    """A version that was registered."""
+
+    made: str = Field(description="What it makes of the type's example.")
+
+
+class VersionsPage(Answer):
+    """The versions of a type, in their order."""
+
+    items: list[VersionShape]
 
 
 # Deliveries and attempts.

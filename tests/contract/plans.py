@@ -63,6 +63,7 @@ WALKS = {
     "note_failing": {"endpoints_pkey": "id"},
     "note_recovered": {"endpoints_pkey": "id"},
     "load_events": {"events_pkey": "shard id"},
+    "load_versions": {"events_pkey": "shard id"},
     "record_delivered": {
         "deliveries_pkey": "shard endpoint_id event_id",
         # one of them, and only for results that come too late

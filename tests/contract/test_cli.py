@@ -404,6 +404,42 @@ def test_an_endpoint_has_a_filter_labels_and_metadata(hooks: Hooks) -> None:
     assert updated("--reset", "metadata") == (None, [], {})
 
 
+def test_a_type_has_versions_and_an_endpoint_asks_for_one(hooks: Hooks) -> None:
+    name = "order.paid"
+    hooks("event-type", "add", name, "--example", "-", stdin='{"n": 1}')
+
+    def version(*given: str, **more: str) -> Said:
+        return hooks("event-type", "version", *given, **more)
+
+    added = version("add", name, "2024-06-01", "data - 'n'", "--description", "n", "--json").json
+    assert (added["made"], added["description"]) == ("{}", "n")
+    told = version("add", name, "2024-09-01", "-", stdin="data || '{\"m\": 1}'\n").out
+    assert '{"m": 1, "n": 1}' in told
+    assert [it["version"] for it in version("list", name, "--json").json] == [
+        "2024-06-01",
+        "2024-09-01",
+    ]
+    assert "2024-09-01" in version("list", name).out
+    shown = hooks("event-type", "show", name, "--json").json
+    assert shown["versions"] == ["2024-06-01", "2024-09-01"]
+    assert "not immutable" in failed(version("add", name, "x", "now()::text::jsonb"))
+    assert "has versions" in failed(hooks("event-type", "delete", name))
+    for gone in ("2024-06-01", "2024-09-01"):
+        assert gone in version("delete", name, gone).out
+    assert "there is no version" in failed(version("delete", name, "2024-06-01"))
+
+    pinned = hooks("endpoint", "add", URL, "--payload-version", "2024-01-01", "--json").json
+    assert pinned["payload_version"] == "2024-01-01"
+
+    def updated(*given: str) -> Said:
+        return hooks("endpoint", "update", pinned["id"], *given, "--json")
+
+    assert updated("--payload-version", "2024-02-01").json["payload_version"] == "2024-02-01"
+    assert updated("--description", "x").json["payload_version"] == "2024-02-01"
+    assert updated("--reset", "payload-version").json["payload_version"] is None
+    assert "is no version" in failed(updated("--payload-version", "a b"))
+
+
 def test_an_endpoint_and_an_event_have_channels(hooks: Hooks) -> None:
     added = hooks("endpoint", "add", URL, "--channels", "eu, us", "--json").json
     own = added["id"]

@@ -10,6 +10,7 @@ import pytest
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.errors import DatabaseUnavailable
 from aetherflow_hooks.flow.lease import Lease
+from aetherflow_hooks.flow.versions import Versions
 from aetherflow_hooks.manage.endpoints import set_endpoint_state
 from aetherflow_hooks.model import Endpoint, EndpointState, Leased, Wanted
 from aetherflow_hooks.rules.lane import EVER_SECONDS
@@ -34,6 +35,7 @@ class Holder:
             open_rooms=lambda _: self.open,
             known=self.endpoints.get,
             keyring=lambda: Keyring({}),
+            versions=Versions(world.database).fetch,
             hand_on=self.leased.append,
             hand_back=self.back.append,
         )
@@ -72,6 +74,35 @@ async def test_no_more_than_there_is_room_for_and_the_oldest_first(world: World)
         "select count(*) from aetherflow.deliveries where leased_until < now()"
     )
     assert left == 2
+
+
+async def test_versions_for_which_there_is_no_time_are_given_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint_id = await deliveries(world, 3)
+    await world.connection.execute("update aetherflow.endpoints set payload_version = 'v'")
+    await world.connection.execute(
+        "insert into aetherflow.payload_versions (type, version, expression) values ('a.b', 'v',"
+        " $$case data->>'n' when '2' then jsonb_object(array['x', factorial(30000)::text])"
+        " else data end$$)"
+    )
+    monkeypatch.setattr("aetherflow_hooks.flow.versions.ONE_BY_ONE_SECONDS", 0)
+    holder = Holder(world)
+    assert (await holder.take(3, endpoint_id)).work == []
+    waiting = (
+        "select count(*) from aetherflow.deliveries where leased_until < now() and attempt = 0"
+    )
+    assert await world.value(waiting) == 3
+    monkeypatch.setattr("aetherflow_hooks.flow.versions.ONE_BY_ONE_SECONDS", 60)
+    work = (await holder.take(3, endpoint_id)).work
+    events = [event for _, event in work if event]
+    assert [event.body.partition(b'"data":')[2] for event in events] == [
+        b'{"n": 1}}',
+        b"",
+        b'{"n": 3}}',
+    ]
+    assert ["took over" in event.unmade for event in events] == [False, True, False]
+    assert {event.type for event in events} == {"a.b"}
 
 
 async def test_two_never_hold_the_same_delivery(world: World) -> None:

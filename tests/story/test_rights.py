@@ -23,6 +23,7 @@ from aetherflow_hooks.manage import (
     rights,
     secrets,
     status,
+    versions,
 )
 from aetherflow_hooks.manage.endpoints import NewEndpoint, add_endpoint
 from aetherflow_hooks.manage.events import emit_event
@@ -196,7 +197,16 @@ async def test_an_engine_needs_its_role_and_nothing_else(world: World, as_: As) 
         await numbers.endpoint_numbers(database)
         await deliveries.list_deliveries(database)
         await event_types.add_event_type(database, "c.d", schema='{"required": ["n"]}')
-        await event_types.change_event_type(database, "c.d", {"deprecated": True})
+        await event_types.change_event_type(
+            database, "c.d", {"deprecated": True, "example": '{"n": 1}'}
+        )
+        await versions.add_version(database, "c.d", "v", "jsonb_set(data, '{n}', '2')")
+        old = NewEndpoint(url=world.receiver.url("/old"), tenant="old", payload_version="v")
+        await add_endpoint(database, old, settings=settings)
+        await app.execute("""select aetherflow.emit('c.d', '{"n": 1}', tenant => 'old')""")
+        await world.settled()
+        assert world.receiver.at("/old")[0].body.endswith(b'"data":{"n": 2}}')
+        await versions.delete_version(database, "c.d", "v")
         with pytest.raises(InputRefused):
             await emit_event(database, "c.d", "{}", validate=True)
         await event_types.delete_event_type(database, "c.d")

@@ -11,6 +11,7 @@ from aetherflow_hooks.errors import InputRefused, NotFound
 from aetherflow_hooks.manage.replays import NewReplay, start_replay
 from aetherflow_hooks.manage.sessions import add_link, revoke_link
 from aetherflow_hooks.manage.tokens import Scope, add_token, list_tokens, revoke_token
+from aetherflow_hooks.manage.versions import add_version
 from aetherflow_hooks.model import delivery_id
 from aetherflow_hooks.web.dashboard.charts import attempts_chart, latency_chart
 from aetherflow_hooks.web.dashboard.pages import PAGES
@@ -310,6 +311,19 @@ async def test_what_is_done_by_a_link_is_on_record(api: Api) -> None:
     assert answer.headers["Location"] == f"{somebody.base}/endpoints/{added['id']}?did=paused"
     actor = await api.world.value("select actor from aetherflow.audit order by id desc limit 1")
     assert actor == f"link:{link['id']}"
+
+
+async def test_a_type_shows_its_versions_and_their_expressions_to_who_may_change_them(
+    api: Api,
+) -> None:
+    await add_version(
+        api.world.database, "user.joined", "2024-06-01", "data - 'new'", description="<new>"
+    )
+    for scope in (Scope.ADMIN, Scope.READ):
+        page = await (await visitor(api, scope)).shown("/event-types/user.joined")
+        assert "2024-06-01" in page
+        assert "&lt;new&gt;" in page
+        assert ("data - &#39;new&#39;::text" in page) is (scope is Scope.ADMIN)
 
 
 async def test_a_page_is_told_live_what_is_its_own(api: Api) -> None:

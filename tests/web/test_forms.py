@@ -72,6 +72,7 @@ async def test_an_endpoint_is_all_that_a_form_said(api: Api) -> None:
         "ordering": "skip",
         "labels": "gold eu",
         "channels": "eu, us",
+        "payload_version": "2024-06-01",
         "headers": "Authorization: Bearer abc\r\nX-One: 1",
         "metadata": '{"seats": 12}',
         "secret": "a secret of our own",
@@ -80,7 +81,7 @@ async def test_an_endpoint_is_all_that_a_form_said(api: Api) -> None:
     assert "a secret of our own" in page
     (added,) = (await client.get("/endpoints"))["items"]
     assert (added["events"], added["labels"]) == (["user.*", "workflow.failed"], ["gold", "eu"])
-    assert added["channels"] == ["eu", "us"]
+    assert (added["channels"], added["payload_version"]) == (["eu", "us"], "2024-06-01")
     assert (added["rate_per_second"], added["burst"], added["max_in_flight"]) == (2.5, 3, 4)
     assert (added["timeout_seconds"], added["retry_schedule_seconds"]) == (5, [1, 2.5])
     assert (added["ordering"], added["tenant"], added["metadata"]) == (

@@ -29,6 +29,7 @@ IDS = {
     "token_id": "0" * 12,
     "link_id": "0" * 12,
     "type": "not.there",
+    "version": "not-there",
 }
 BODIES: dict[str, Any] = {
     "endpoints_add": {"url": "https://example.com/"},
@@ -37,6 +38,7 @@ BODIES: dict[str, Any] = {
     "endpoints_set_certificate": {"certificate": "x"},
     "event_types_add": {"type": "x.y"},
     "event_types_change": {"deprecated": True},
+    "event_types_add_version": {"version": "1", "expression": "data"},
     "events_emit": {"type": "a.b", "data": {}},
     "events_emit_batch": {"events": [{"type": "a.b", "data": {}}]},
     "tokens_add": {"name": "x", "scope": "read"},

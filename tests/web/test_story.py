@@ -223,6 +223,46 @@ async def test_the_catalogue_is_shown_and_an_application_adds_to_it(api: Api) ->
     (await admin("GET", path)).problem(404, "order.paid")
 
 
+async def test_the_api_registers_versions_and_endpoints_ask_for_them(api: Api) -> None:
+    admin, reader = await api.client(), await api.client(Scope.READ)
+    (await admin("POST", "/event-types", {"type": "order.paid", "example": '{"n": 1}'})).given(201)
+    path = "/event-types/order.paid/versions"
+    assert (await reader.get(path))["items"] == []
+    new = {"version": "2024-06-01", "expression": "data - 'n'", "description": "n is new."}
+    added = (await admin("POST", path, new)).given(201)
+    assert (added.pop("made"), added["expression"]) == ("{}", "(data - 'n'::text)")
+    assert (await reader.get(path))["items"] == [added]
+    assert (await reader.get("/event-types/order.paid"))["versions"] == ["2024-06-01"]
+    (await admin("POST", path, new)).problem(422, "already")
+    for bad in ("now()::text::jsonb", "data; x", ""):
+        (await admin("POST", path, {**new, "version": "x", "expression": bad})).problem(422)
+    (await admin("POST", "/event-types/not.there/versions", new)).problem(404, "not.there")
+
+    body = {"url": api.world.receiver.url("/old"), "payload_version": "2024-01-01"}
+    endpoint = (await admin("POST", "/endpoints", body)).given(201)
+    assert endpoint["payload_version"] == "2024-01-01"
+    tried = (
+        await admin(
+            "POST", f"/endpoints/{endpoint['id']}/test", {"type": "order.paid", "data": {"n": 1}}
+        )
+    ).given()
+    assert tried["request"]["body"].endswith('"data":{}}')
+    event = {"type": "order.paid", "data": {"n": 1, "m": 2}}
+    event_id = (await admin("POST", "/events", event)).given(201)["id"]
+    await api.world.settled()
+    assert api.world.receiver.at("/old")[-1].body.endswith(b'"data":{"m": 2}}')
+    delivery = await reader.get(f"/deliveries/dlv_{event_id[4:]}_{endpoint['id'][3:]}")
+    assert delivery["request"]["body"].encode() == api.world.receiver.at("/old")[-1].body
+    own = f"/endpoints/{endpoint['id']}"
+    assert (await admin("PATCH", own, {"burst": 2})).given()["payload_version"] == "2024-01-01"
+    changed = (await admin("PATCH", own, {"payload_version": None})).given()
+    assert changed["payload_version"] is None
+    (await admin("PATCH", own, {"payload_version": "a b"})).problem(422, "payload_version")
+    (await admin("DELETE", f"{path}/2024-06-01")).given(204)
+    (await admin("DELETE", f"{path}/2024-06-01")).problem(404, "2024-06-01")
+    (await admin("DELETE", "/event-types/order.paid")).given(204)
+
+
 async def test_a_request_with_a_key_takes_effect_once_and_is_answered_alike(
     api: Api,
 ) -> None:

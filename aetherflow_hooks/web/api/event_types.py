@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import cast
 
-from aetherflow_hooks.manage import event_types
+from aetherflow_hooks.manage import event_types, versions
 from aetherflow_hooks.manage.event_types import EventTypeChange
 from aetherflow_hooks.manage.tokens import Scope
 from aetherflow_hooks.web import shapes
@@ -59,4 +59,36 @@ async def delete(call: Call, type: str) -> None:  # noqa: A002
     await event_types.delete_event_type(call.database, type)
 
 
-ROUTES = (list_, add, show, change, delete)
+@route("GET", "/event-types/{type}/versions", Scope.READ)
+async def list_versions(call: Call, type: str) -> shapes.VersionsPage:  # noqa: A002
+    """List how the data of a type looked before, in the order of the versions."""
+    rows = await versions.list_versions(call.database, type)
+    return shapes.VersionsPage(items=[shapes.VersionShape(**row) for row in rows])
+
+
+@route(
+    "POST",
+    "/event-types/{type}/versions",
+    Scope.ADMIN,
+    status=HTTPStatus.CREATED,
+    repeats=True,
+)
+async def add_version(
+    call: Call,
+    type: str,  # noqa: A002
+    body: shapes.NewVersionShape,
+) -> shapes.AddedVersionShape:
+    """Register what makes a version of data; tell what it makes of the example."""
+    made = await versions.add_version(
+        call.database, type, body.version, body.expression, description=body.description
+    )
+    return shapes.AddedVersionShape(**made)
+
+
+@route("DELETE", "/event-types/{type}/versions/{version}", Scope.ADMIN)
+async def delete_version(call: Call, type: str, version: str) -> None:  # noqa: A002
+    """Forget the first or the last version; endpoints that got it get the next one."""
+    await versions.delete_version(call.database, type, version)
+
+
+ROUTES = (list_, add, show, change, delete, list_versions, add_version, delete_version)

@@ -28,7 +28,7 @@ PERIODS = {"hour": ("minute", "%H:%M"), "days": ("hour", "%a %H:%M")}
 ONLY_NEW = ("tenant", "secret", "ordering", "ed25519", "polled")
 ONLY_CHANGED = ("headers_gone", "version")
 NUMBERS = ("rate_per_second", "burst", "max_in_flight", "timeout_seconds")
-TEXTS = ("url", "description", "filter")
+TEXTS = ("url", "description", "filter", "payload_version")
 WORDS = ("events", "channels", "labels")
 
 
@@ -116,7 +116,7 @@ async def edit(visit: Visit, endpoint_id: str) -> web.Response:
 async def change(visit: Visit, endpoint_id: str) -> web.Response:
     """Change an endpoint."""
     try:
-        given = dict.fromkeys((*NUMBERS[:1], *NUMBERS[2:], "filter", "retry_schedule_seconds"))
+        given = dict.fromkeys((*NUMBERS[:1], *NUMBERS[2:], *TEXTS[2:], "retry_schedule_seconds"))
         given |= {"description": "", "metadata": {}} | _given(visit.form)
         given |= some(visit.form, "version", "ordering")
         given["headers"] = _headers_changed(visit.form)

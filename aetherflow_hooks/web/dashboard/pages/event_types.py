@@ -42,7 +42,13 @@ async def add(visit: Visit) -> web.Response:
 async def show(visit: Visit, type: str) -> web.Response:  # noqa: A002  as in the path
     """Show a type with the schema and an example of its data."""
     found = await visit.ask(event_types.show, type=type)
-    return visit.show("event_type.html", found=found, may_change=visit.may(event_types.change))
+    listed = await visit.ask(event_types.list_versions, type=type)
+    return visit.show(
+        "event_type.html",
+        found=found,
+        versions=listed.items,
+        may_change=visit.may(event_types.change),
+    )
 
 
 @page("GET", "/event-types/{type}/edit", is_of_portal=False)

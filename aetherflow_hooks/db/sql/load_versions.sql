@@ -1,0 +1,17 @@
+-- load_versions: the events behind some deliveries, each as a version has it.
+--   $1 shards smallint[]
+--   $2 ids text[]
+--   $3 versions text[]
+-- returns id, version, type, data, emitted_unix_seconds, problem
+-- walks events_pkey
+--
+-- Likewise as in load_events; where `problem` says why there is no data, it tells nothing of it.
+select e.id, k.version, e.type, m.made as data,
+       floor(extract(epoch from e.emitted_at))::bigint as emitted_unix_seconds, m.problem
+from unnest($1::smallint[], $2::text[], $3::text[]) as k (shard, id, version)
+cross join lateral (
+    select e.* from aetherflow.events e where e.shard = k.shard and e.id = k.id and e.expunged_at is null limit 1
+) e
+cross join lateral aetherflow.make_version(
+    e.type, case when octet_length(e.data) <= 16777216 then e.data end, k.version
+) m
