@@ -124,6 +124,33 @@ async def test_a_day_whose_dropping_was_cut_short_is_dropped_by_the_next_sweep(
     assert "20240115" not in await partitions(world, "events")
 
 
+async def test_a_day_that_goes_keeps_no_delivery_waiting(world: World) -> None:
+    """Case 74, but for its 10 million rows: those are measured, `bench retention`.
+
+    Even while somebody reads the day, so that it can only be detached once they are done.
+    """
+    await add_old_day(world)
+    reader = await asyncpg.connect(world.dsn)
+    transaction = reader.transaction(isolation="repeatable_read")
+    await transaction.start()
+    await reader.fetch("select * from aetherflow.attempts")
+    await world.endpoint()
+    async with world.engine(sweep={"every_seconds": 0.1, "attempts_days": 1}):
+        await world.until(
+            "select exists (select from pg_stat_activity"
+            " where query ~ 'detach partition' and wait_event_type = 'Lock')"
+        )
+        for _ in range(20):
+            await world.emit()
+        await world.receiver.wait_for(20)
+        await world.settled()
+        assert await world.value("select count(*) from aetherflow.attempts") == 20
+        assert await world.value("select to_regclass('aetherflow.attempts_20240115')") is not None
+        await transaction.rollback()
+        await reader.close()
+        await world.until("select to_regclass('aetherflow.attempts_20240115') is null")
+
+
 async def test_idempotency_keys_and_the_dead_go_with_their_events(world: World) -> None:
     old = "evt_5f00000000000000000000a0"
     await world.connection.execute(
