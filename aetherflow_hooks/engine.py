@@ -163,7 +163,12 @@ class Engine:
             on_room=self._pace.resume,
         )
         self._replay = Replay(self._database, hand_on=self._replayed)
-        self._sweep = Sweep(self._database, settings, shards=self._shards.held)
+        self._sweep = Sweep(
+            self._database,
+            settings,
+            shards=self._shards.held,
+            first_after_seconds=settings.sweep.every_seconds,
+        )
         self._released = asyncio.Event()  # set unless the database was restored
         self._web = Server(
             settings,

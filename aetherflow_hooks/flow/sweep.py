@@ -7,6 +7,7 @@ Holds    no event is dropped that has not been fanned out, and no delivery outli
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -24,9 +25,18 @@ class Sweep:
     """Makes partitions ahead, drops old ones, and forgets what nobody can ask for any more."""
 
     def __init__(
-        self, database: Database, settings: Settings, *, shards: Callable[[], Collection[int]]
+        self,
+        database: Database,
+        settings: Settings,
+        *,
+        shards: Callable[[], Collection[int]],
+        first_after_seconds: float = 0.0,
     ) -> None:
-        """Work on what `shards` gives at each turn; who holds shard 0 does what is of none."""
+        """Work on what `shards` gives at each turn; who holds shard 0 does what is of none.
+
+        Nothing is looked for before `first_after_seconds`: who has just started has other work.
+        """
+        self._first_at = time.monotonic() + first_after_seconds
         self._database = database
         self._settings = settings
         self._shards = shards
@@ -34,6 +44,8 @@ class Sweep:
 
     async def turn(self) -> float:
         """Sweep once; tell when to come again, in seconds."""
+        if (left := self._first_at - time.monotonic()) > 0:
+            return left
         shards = sorted(self._shards())
         if 0 in shards:
             await self.prepare()  # first, since emit and record cannot do without

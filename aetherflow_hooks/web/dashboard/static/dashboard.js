@@ -98,6 +98,7 @@ function add(made) {
   const body = table.tBodies[0];
   if ([...body.rows].some((it) => it.dataset.id === made.dataset.id)) return;
   body.querySelector(".none")?.remove();
+  made.className = "new";
   body.prepend(made);
   while (body.rows.length > ROWS_MAX) body.lastElementChild.remove();
 }
@@ -105,7 +106,6 @@ function add(made) {
 function row(attempt) {
   const made = document.getElementById("attempt-row").content.cloneNode(true).firstElementChild;
   made.dataset.id = attempt.id;
-  made.className = "new";
   for (const cell of made.querySelectorAll("[data-field]")) {
     const name = cell.dataset.field;
     const value = attempt[name];
