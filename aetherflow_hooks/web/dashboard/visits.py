@@ -114,9 +114,14 @@ class Visit:
         return shape.model_validate_json(text)
 
     def show(
-        self, template: str, *, status: HTTPStatus = HTTPStatus.OK, **context: Any
+        self,
+        template: str,
+        *,
+        status: HTTPStatus = HTTPStatus.OK,
+        wrong: str | None = None,
+        **context: Any,
     ) -> web.Response:
-        """Answer with a page."""
+        """Answer with a page; `wrong` says what of a form cannot be used, or done now."""
         text = render(
             template,
             visit=self,
@@ -124,9 +129,14 @@ class Visit:
             access=self.call.access,
             path=self.request.path.removeprefix(self.base),
             done=DONE.get(self.request.query.get("did", "")),
+            wrong=wrong,
             **context,
         )
-        return web.Response(status=status, text=text, content_type=HTML)
+        return web.Response(
+            status=HTTPStatus.UNPROCESSABLE_ENTITY if wrong else status,
+            text=text,
+            content_type=HTML,
+        )
 
     def go(self, path: str, did: str = "") -> web.Response:
         """Lead on to another page, which tells what was done."""

@@ -1,7 +1,5 @@
 """Access: tokens, and what was changed by whom."""
 
-from http import HTTPStatus
-
 from aiohttp import web
 
 from aetherflow_hooks.errors import InputRefused
@@ -50,7 +48,6 @@ async def _shown(
     found = await visit.ask(tokens.list_)
     return visit.show(
         "tokens.html",
-        status=HTTPStatus.UNPROCESSABLE_ENTITY if wrong else HTTPStatus.OK,
         tokens=found.items,
         scopes=[str(scope) for scope in Scope],
         typed={"name": "", "scope": "", "tenant": "", "expires_at": ""}

@@ -30,6 +30,10 @@ ONLY_CHANGED = ("headers_gone", "version")
 NUMBERS = ("rate_per_second", "burst", "max_in_flight", "timeout_seconds")
 TEXTS = ("url", "description", "filter", "payload_version")
 WORDS = ("events", "channels", "labels")
+CAN_BE_NONE = (  # where nothing is typed
+    *("rate_per_second", "max_in_flight", "timeout_seconds", "retry_schedule_seconds"),
+    *("filter", "payload_version"),
+)
 
 
 @page("GET", "/endpoints")
@@ -116,8 +120,8 @@ async def edit(visit: Visit, endpoint_id: str) -> web.Response:
 async def change(visit: Visit, endpoint_id: str) -> web.Response:
     """Change an endpoint."""
     try:
-        given = dict.fromkeys((*NUMBERS[:1], *NUMBERS[2:], *TEXTS[2:], "retry_schedule_seconds"))
-        given |= {"description": "", "metadata": {}} | _given(visit.form)
+        given: dict[str, Any] = {**dict.fromkeys(CAN_BE_NONE), "description": "", "metadata": {}}
+        given |= _given(visit.form)
         given |= some(visit.form, "version", "ordering")
         given["headers"] = _headers_changed(visit.form)
         if "url" in visit.form:  # one that is polled has none
@@ -203,7 +207,6 @@ def _form(
     names = (*TEXTS, *NUMBERS, *WORDS, "retry_schedule_seconds", "metadata", "headers")
     return visit.show(
         "endpoint_form.html",
-        status=HTTPStatus.UNPROCESSABLE_ENTITY if wrong else HTTPStatus.OK,
         endpoint=endpoint,
         typed=dict.fromkeys((*names, *ONLY_NEW, *ONLY_CHANGED), "") | dict(typed),
         wrong=wrong,

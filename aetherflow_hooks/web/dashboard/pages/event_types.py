@@ -1,6 +1,5 @@
 """Event types: the catalogue."""
 
-from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
@@ -93,7 +92,6 @@ def _form(
     visit.call.check(event_types.add.scope)
     return visit.show(
         "event_type_form.html",
-        status=HTTPStatus.UNPROCESSABLE_ENTITY if wrong else HTTPStatus.OK,
         typed=dict.fromkeys(("type", *OWN), "") | dict(typed),
         type=type_,
         wrong=wrong,

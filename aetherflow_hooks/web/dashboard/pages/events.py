@@ -1,6 +1,5 @@
 """Events: what was emitted, and what became of it."""
 
-from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
@@ -104,7 +103,6 @@ async def _form(visit: Visit, typed: Any, *, wrong: str | None = None) -> web.Re
         example = (await visit.ask(event_types.show, type=chosen)).example or ""
     return visit.show(
         "event_form.html",
-        status=HTTPStatus.UNPROCESSABLE_ENTITY if wrong else HTTPStatus.OK,
         types=types,
         typed=dict.fromkeys(OPTIONS, "") | {"data": example} | dict(typed) | {"type": chosen},
         wrong=wrong,

@@ -1,11 +1,10 @@
 """Replays: many sent again, after one has seen how many that would be."""
 
-from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
 
-from aetherflow_hooks.errors import HooksError, InputRefused, NotFound
+from aetherflow_hooks.errors import InputRefused, NotFound
 from aetherflow_hooks.web import shapes
 from aetherflow_hooks.web.api import replays
 from aetherflow_hooks.web.dashboard.forms import filled, moments, some
@@ -43,7 +42,7 @@ async def start(visit: Visit) -> web.Response:
             return _form(visit, visit.form, counted=counted)
         made = await visit.ask_once(replays.start, shapes.ReplayShape, body=body)
     except (InputRefused, NotFound) as error:
-        return _form(visit, visit.form, wrong=error)
+        return _form(visit, visit.form, wrong=str(error))
     return visit.go(f"/replays/{made.id}", did="started")
 
 
@@ -66,16 +65,15 @@ def _form(
     typed: Any,
     *,
     counted: shapes.CountedShape | None = None,
-    wrong: HooksError | None = None,
+    wrong: str | None = None,
 ) -> web.Response:
     visit.call.check(replays.start.scope)
     return visit.show(
         "replay_form.html",
-        status=HTTPStatus.UNPROCESSABLE_ENTITY if wrong else HTTPStatus.OK,
         fields=FIELDS,
         typed=dict.fromkeys(FIELDS, "") | dict(typed),
         counted=counted,
-        wrong=wrong and str(wrong),
+        wrong=wrong,
     )
 
 
