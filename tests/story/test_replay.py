@@ -210,15 +210,24 @@ async def test_what_has_expired_is_not_sent_again(world: World) -> None:
 async def test_a_throttle_holds_and_another_engine_takes_part(world: World) -> None:
     endpoint = await world.endpoint("/a")
     ids = await with_dead(world, endpoint["id"], events=120)
+    # Counted where they are made: on a busy machine they arrive in bunches.
+    await world.connection.execute(
+        "create table made_at (at timestamptz);"
+        " create function note() returns trigger language plpgsql as"
+        " $$ begin insert into made_at values (new.due_at); return new; end $$;"
+        " create trigger note before insert on aetherflow.deliveries"
+        " for each row execute function note()"
+    )
     asked = NewReplay(only_failed=True, rate_per_second=80)
     async with world.engine(), world.engine():
         replay = await start_replay(world.database, asked)
         await done(world, replay["id"])
     assert arrived(world) == dict.fromkeys(ids, 1)
-    times = sorted(request.began for request in world.receiver.received)
+    rows = await world.rows("select extract(epoch from at)::float8 as at from made_at order by at")
+    times = [row["at"] for row in rows]
     # A part is a tenth of a second's, and a fifth of a second is made up for.
     worst = max((j - i + 1) - 80 * (times[j] - times[i]) for i in range(120) for j in range(i, 120))
-    assert worst <= 80 * 0.3 + 2
+    assert worst <= 80 * 0.3 + 1
     assert times[-1] - times[0] > 1.0
 
 
