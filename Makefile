@@ -15,8 +15,8 @@ help: ## say what can be made
 demo: $(VENV)/.ready ## the main job on the embedded Postgres: twelve events arrive, signed and verified
 	@$(BIN)/aetherflow-hooks demo
 
-test: $(VENV)/.ready ## every test, on the embedded Postgres; ARGS="-k retry" chooses, ARGS="-n 8" suits more cores
-	$(BIN)/pytest --numprocesses 2 --dist loadscope $(ARGS)
+test: $(VENV)/.ready ## every test, on the embedded Postgres; ARGS="-k retry" chooses, ARGS="-n 8" suits more cores than two
+	$(BIN)/pytest --numprocesses 3 --dist loadscope $(ARGS)
 
 fuzz: $(VENV)/.ready ## property tests with 20,000 cases each, some minutes; ARGS="-k url" chooses
 	$(BIN)/pytest -m hypothesis --hypothesis-profile fuzz $(ARGS)

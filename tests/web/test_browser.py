@@ -157,6 +157,7 @@ async def test_a_newcomer_finds_the_way(api: Api, browser: Browser) -> None:  # 
     watching = await page.context.new_page()
     await watching.goto(f"{api.base}/")
     await expect(watching.get_by_text("they show here as they are made")).to_be_visible()
+    await page.bring_to_front()  # what is behind is drawn once a second only
     await emit(browser, "first")
     arrived = watching.locator("tr.new", has=watching.locator(".state.delivered"))
     await expect(arrived).to_contain_text("workflow.failed", timeout=15_000)
@@ -213,7 +214,7 @@ PLACES = (
     *("/replays", "/replays/new", "/event-types", "/event-types/workflow.failed", "/tokens"),
     *("/changes", "/event-types/new"),
 )
-DARK = ("/", "/endpoints/new")
+DARK = ("/",)
 
 
 async def test_everybody_can_use_every_page(api: Api, browser: Browser) -> None:
