@@ -375,6 +375,28 @@ async def test_an_idle_engine_asks_little(world: World) -> None:
     assert asked_in_two_seconds < 40
 
 
+async def test_a_connection_asks_for_no_type_that_another_one_has_met(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver would ask the catalogue anew, which takes longer than all of an event's way."""
+    await world.endpoint()
+    async with world.engine():
+        await world.emit()
+        await world.settled()
+    asked = []
+    really = asyncpg.Connection._introspect_types
+
+    async def introspect(self: Any, *values: Any) -> Any:
+        asked.append(values)
+        return await really(self, *values)
+
+    monkeypatch.setattr(asyncpg.Connection, "_introspect_types", introspect)
+    async with world.engine():
+        await world.emit()
+        await world.settled()
+    assert asked == []
+
+
 async def test_case_60_only_the_databases_clock_decides(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
