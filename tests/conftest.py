@@ -26,7 +26,12 @@ from aetherflow_hooks import Engine, Settings, load_config, migrate, start_engin
 from aetherflow_hooks.db import Database
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
 from aetherflow_hooks.dev.receiver import Receiver
-from aetherflow_hooks.manage.endpoints import NewEndpoint, add_endpoint
+from aetherflow_hooks.manage.endpoints import (
+    EndpointChange,
+    NewEndpoint,
+    add_endpoint,
+    change_endpoint,
+)
 from tests.authority import Authority
 
 # Safety against a crash of the machine is of no use to a test, and costs most of its time.
@@ -292,6 +297,11 @@ class World:
             settings=settings,
         )
 
+    async def change(self, endpoint_id: str, /, **to: Any) -> dict[str, Any]:
+        """Change an endpoint; a test may name anything."""
+        wanted: EndpointChange = to  # type: ignore[assignment]
+        return await change_endpoint(self.database, endpoint_id, wanted, settings=self.settings())
+
     async def emit(self, event_type: str = "a.b", data: str = "{}", **options: Any) -> str:
         """Emit by plain SQL, as any language would."""
         named = "".join(f", {name} => ${n}" for n, name in enumerate(options, 3))
@@ -325,6 +335,11 @@ class World:
             " and not exists (select from aetherflow.deliveries)",
             timeout_seconds=timeout_seconds,
         )
+
+    async def deliver(self, **sections: Mapping[str, Any]) -> None:
+        """Let an engine run until nothing waits."""
+        async with self.engine(**sections):
+            await self.settled()
 
 
 async def until(

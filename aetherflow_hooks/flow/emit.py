@@ -14,8 +14,8 @@ import orjson
 
 from aetherflow_hooks.db.statements import SCHEMA, statements
 from aetherflow_hooks.errors import InputRefused
-from aetherflow_hooks.rules.channels import channels_of_event
 from aetherflow_hooks.rules.schemas import check_data
+from aetherflow_hooks.rules.words import channels_of_event
 
 
 class Connection(Protocol):

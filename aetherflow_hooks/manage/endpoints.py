@@ -22,15 +22,15 @@ from aetherflow_hooks.manage.pages import (
 )
 from aetherflow_hooks.manage.secrets import chosen_secret, stored_certificate
 from aetherflow_hooks.model import EndpointState
-from aetherflow_hooks.rules.channels import channels_of_endpoint
 from aetherflow_hooks.rules.headers import check_headers, check_names
-from aetherflow_hooks.rules.notes import Metadata, check_labels, read_metadata, write_metadata
+from aetherflow_hooks.rules.metadata import Metadata, read_metadata, write_metadata
 from aetherflow_hooks.rules.ranges import in_range
 from aetherflow_hooks.rules.retry import schedule_of
 from aetherflow_hooks.rules.signing import public_key_of
 from aetherflow_hooks.rules.topics import is_pattern
 from aetherflow_hooks.rules.urls import parse_url
 from aetherflow_hooks.rules.versions import check_version
+from aetherflow_hooks.rules.words import channels_of_endpoint, labels_of_endpoint
 
 ID_BYTES = 6
 ORDERINGS = ("skip", "block")
@@ -125,7 +125,7 @@ async def add_endpoint(
             *stored_certificate(new.certificate, endpoint_id, keyring),
             new.ordering,
             await stored_filter(bound, new.filter),
-            check_labels(new.labels),
+            labels_of_endpoint(new.labels),
             write_metadata(new.metadata),
             channels_of_endpoint(new.channels),
             new.polled,
@@ -229,7 +229,7 @@ async def change_endpoint(
                     list(given),
                     [seal(keyring, value, endpoint_id, header=it) for it, value in given.items()],
                     new.filter,
-                    check_labels(new.labels),
+                    labels_of_endpoint(new.labels),
                     write_metadata(new.metadata),
                     channels_of_endpoint(new.channels),
                     new.payload_version,

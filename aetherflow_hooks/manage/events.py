@@ -10,10 +10,10 @@ from aetherflow_hooks.errors import InputRefused, NotFound
 from aetherflow_hooks.manage.audit import audited
 from aetherflow_hooks.manage.pages import ROWS_DEFAULT, ROWS_MAX, Page
 from aetherflow_hooks.model import delivery_id
-from aetherflow_hooks.rules.channels import channels_of_event
 from aetherflow_hooks.rules.ranges import in_range
 from aetherflow_hooks.rules.schemas import check_data
 from aetherflow_hooks.rules.topics import is_pattern
+from aetherflow_hooks.rules.words import channels_of_event
 
 EVENT_ID = re.compile("evt_[0-9a-f]{24}")
 MOMENT_CHARACTERS = 17  # of an id: all events of a microsecond begin alike

@@ -5,9 +5,7 @@ import re
 from aetherflow_hooks.errors import InputRefused
 
 EXPRESSION_CHARACTERS_MAX = 4_000
-MAKING_MILLISECONDS = (
-    500  # for one event, or for those of one lease; mostly one takes a tenth of one
-)
+MAKING_MILLISECONDS = 500  # for one event, or for all of a lease; most take a tenth of one
 
 _VERSION = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 # A backslash would end a string elsewhere, depending on what stands before it and on settings.

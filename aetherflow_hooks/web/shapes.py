@@ -20,9 +20,9 @@ from aetherflow_hooks.manage.secrets import OVERLAP_SECONDS_DEFAULT, OVERLAP_SEC
 from aetherflow_hooks.manage.sessions import LINK_SECONDS, LINK_SECONDS_DEFAULT
 from aetherflow_hooks.manage.tokens import NAME_MAX, Scope
 from aetherflow_hooks.model import EndpointState
-from aetherflow_hooks.rules.channels import OF_ENDPOINT_MAX, OF_EVENT_MAX
 from aetherflow_hooks.rules.states import State
 from aetherflow_hooks.rules.versions import EXPRESSION_CHARACTERS_MAX
+from aetherflow_hooks.rules.words import ENDPOINT_CHANNELS_MAX, EVENT_CHANNELS_MAX, LABELS_MAX, WORD
 from aetherflow_hooks.web.live import WAITING_MAX
 from aetherflow_hooks.web.routes import IDS, Shape
 
@@ -100,12 +100,11 @@ Preset = Literal["default", "standard", "none"]
 Filter = Annotated[
     str, Field(max_length=2_000, description="Only events whose data says so: $.amount > 100.")
 ]
-Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
-Labels = Annotated[list[Label], Field(max_length=20)]
-Channel = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+Word = Annotated[str, Field(pattern=f"^{WORD}$")]
+Labels = Annotated[list[Word], Field(max_length=LABELS_MAX)]
 Channels = Annotated[
-    list[Channel],
-    Field(max_length=OF_ENDPOINT_MAX, description="Only events on one of these; none: all."),
+    list[Word],
+    Field(max_length=ENDPOINT_CHANNELS_MAX, description="Only events on one of these; none: all."),
 ]
 PayloadVersion = Annotated[
     str,
@@ -233,7 +232,7 @@ class EndpointsPage(Answer):
 class EndpointsQuery(Listed):
     """Which endpoints."""
 
-    label: Label | None = Field(None, description="Only those that have it.")
+    label: Word | None = Field(None, description="Only those that have it.")
 
 
 class NewStateShape(Shape):
@@ -314,9 +313,9 @@ class NewEventShape(Shape):
     deliver_at: Moment | None = None
     expires_at: Moment | None = None
     ordering_key: str | None = Field(None, max_length=256)
-    channels: list[Channel] = Field(
+    channels: list[Word] = Field(
         default=[],
-        max_length=OF_EVENT_MAX,
+        max_length=EVENT_CHANNELS_MAX,
         description="Endpoints with channels get it only if they have one of these.",
     )
     validate_data: bool = Field(
@@ -340,7 +339,7 @@ class EventsQuery(Listed):
     """Which events."""
 
     type: Pattern | None = None
-    channel: Channel | None = Field(None, description="Only those that are on it.")
+    channel: Word | None = Field(None, description="Only those that are on it.")
     since: Moment | None = Field(None, description="Emitted then or later.")
     until: Moment | None = Field(None, description="Emitted earlier.")
 

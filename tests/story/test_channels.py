@@ -10,8 +10,6 @@ from aetherflow_hooks import emit
 from aetherflow_hooks.errors import InputRefused
 from aetherflow_hooks.manage.deliveries import retry_delivery
 from aetherflow_hooks.manage.endpoints import (
-    EndpointChange,
-    change_endpoint,
     list_endpoints,
     show_endpoint,
 )
@@ -20,16 +18,6 @@ from aetherflow_hooks.manage.replays import NewReplay, count_replay, start_repla
 from tests.conftest import World
 
 LONGEST = "AZaz09_.:-" + 54 * "x"
-
-
-async def change(world: World, endpoint_id: str, /, **to: Any) -> dict[str, Any]:
-    wanted: EndpointChange = to  # type: ignore[assignment]  # a test may name anything
-    return await change_endpoint(world.database, endpoint_id, wanted, settings=world.settings())
-
-
-async def deliver(world: World, **engine: Any) -> None:
-    async with world.engine(**engine):
-        await world.settled()
 
 
 def arrived(world: World, path: str) -> list[str]:
@@ -48,7 +36,7 @@ async def test_case_15_an_event_goes_to_its_channels_and_to_endpoints_without(
     await world.emit("in.asia", channels=["asia"])
     await world.emit("in.none")
     await world.emit("in.an.empty.list", channels=[])
-    await deliver(world)
+    await world.deliver()
     assert arrived(world, "/eu") == ["in.eu", "in.eu.and.us"]
     assert arrived(world, "/us") == ["in.eu.and.us", "in.us"]
     assert arrived(world, "/both") == ["in.eu", "in.eu.and.us", "in.us"]
@@ -70,7 +58,7 @@ async def test_events_of_one_type_and_many_channels_are_told_apart(world: World)
     async with world.connection.transaction():
         for number, channels in enumerate(lists):
             await world.emit(data=f'{{"n":{number}}}', channels=channels)
-    await deliver(world)
+    await world.deliver()
     for place, channels in enumerate(wanted):
         expected = [n for n, on in enumerate(lists) if not channels or set(on) & set(channels)]
         for path in (f"/{place}", f"/ordered/{place}"):
@@ -92,7 +80,7 @@ async def test_type_filter_and_channel_all_have_to_fit(world: World) -> None:
         ("order.none", 2, []),
     ):
         await world.emit(event_type, f'{{"n":{number}}}', channels=channels)
-    await deliver(world)
+    await world.deliver()
     assert arrived(world, "/a") == ["order.wanted"]
     assert arrived(world, "/b") == ["order.none", "order.us", "order.wanted", "user.eu"]
     assert arrived(world, "/c") == ["order.us"]
@@ -107,7 +95,7 @@ async def test_an_event_for_very_many_endpoints_reaches_those_of_its_channels(
     await world.emit(data='{"n":1}', channels=["c1", "c9"])
     await world.emit(data='{"n":2}', channels=["c2"])
     await world.emit(data='{"n":1}')
-    await deliver(world, fanout={"endpoints_max": 2})
+    await world.deliver(fanout={"endpoints_max": 2})
     came = [len(world.receiver.at(f"/{number}")) for number in range(12)]
     assert came == [0, 1, 1] * 4
     assert len(world.receiver.at("/filtered")) == 1
@@ -117,7 +105,7 @@ async def test_channels_of_two_tenants_have_nothing_to_do_with_each_other(world:
     await world.endpoint("/x", tenant="x", channels=["eu"])
     await world.endpoint("/y", tenant="y", channels=["eu"])
     await world.emit("a.b", tenant="x", channels=["eu"])
-    await deliver(world)
+    await world.deliver()
     assert (arrived(world, "/x"), arrived(world, "/y")) == (["a.b"], [])
 
 
@@ -127,17 +115,17 @@ async def test_a_change_holds_for_what_is_fanned_out_from_then_on(world: World) 
     async with world.engine():
         await world.emit("first.eu", channels=["eu"])
         await world.settled()
-        assert (await change(world, own, channels=["asia"]))["channels"] == ["asia"]
+        assert (await world.change(own, channels=["asia"]))["channels"] == ["asia"]
         await world.emit("second.eu", channels=["eu"])
         await world.emit("second.asia", channels=["asia"])
         await world.settled()
-        assert (await change(world, own, description="x"))["channels"] == ["asia"]
-        assert (await change(world, own, channels=[]))["channels"] == []
+        assert (await world.change(own, description="x"))["channels"] == ["asia"]
+        assert (await world.change(own, channels=[]))["channels"] == []
         await world.emit("third.eu", channels=["eu"])
         await world.emit("third.none")
         await world.settled()
-        await change(world, own, events=["fourth.*", "*"], channels=["us"])
-        await change(world, own, events=["fourth.*", "fifth.us"])
+        await world.change(own, events=["fourth.*", "*"], channels=["us"])
+        await world.change(own, events=["fourth.*", "fifth.us"])
         for event_type in ("fourth", "fifth"):
             for channel in ("us", "eu"):
                 await world.emit(f"{event_type}.{channel}", channels=[channel])
@@ -195,7 +183,7 @@ async def test_what_was_given_up_is_sent_again_whatever_the_channels_are_by_now(
     async with world.engine():
         await world.until("select count(*) = 2 from aetherflow.dead")
         for endpoint in (own, other):
-            await change(world, endpoint["id"], channels=["us"])
+            await world.change(endpoint["id"], channels=["us"])
         await retry_delivery(world.database, f"dlv_{event_id[4:]}_{own['id'][3:]}")
         wanted = NewReplay(endpoint_id=other["id"], only_failed=True)
         assert (await count_replay(world.database, wanted))["deliveries"] == 1
@@ -261,7 +249,7 @@ async def test_what_is_no_channel_is_refused_and_nothing_is_written(
     with pytest.raises(InputRefused, match=told):
         await world.endpoint("/b", channels=channels)
     with pytest.raises(InputRefused, match=told):
-        await change(world, own, channels=channels)
+        await world.change(own, channels=channels)
     assert await world.value("select count(*) from aetherflow.events") == 1
     assert await world.value("select channels from aetherflow.endpoints") == ["eu"]
 
@@ -291,7 +279,7 @@ async def test_an_event_has_at_most_10_and_an_endpoint_20(world: World) -> None:
     added = await world.endpoint("/a", channels=many[:20])
     assert added["channels"] == many[:20]
     await world.emit("on.the.last", channels=[*many[19:], "x"])
-    await deliver(world)
+    await world.deliver()
     assert arrived(world, "/a") == ["on.the.last"]
 
 

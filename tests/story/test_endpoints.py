@@ -8,7 +8,6 @@ import pytest
 
 from aetherflow_hooks.errors import InputRefused, NotFound
 from aetherflow_hooks.manage.endpoints import (
-    EndpointChange,
     change_endpoint,
     delete_endpoint,
     set_endpoint_state,
@@ -19,11 +18,6 @@ from aetherflow_hooks.rules.sealing import write_key
 from tests.conftest import World
 
 
-async def change(world: World, endpoint_id: str, /, **to: Any) -> dict[str, Any]:
-    wanted: EndpointChange = to  # type: ignore[assignment]  # a test may name anything
-    return await change_endpoint(world.database, endpoint_id, wanted, settings=world.settings())
-
-
 async def test_a_change_holds_for_the_next_event_of_a_running_engine(world: World) -> None:
     endpoint = await world.endpoint("/old", headers={"X-Team": "one", "X-Stays": "here"})
     async with world.engine():
@@ -31,11 +25,11 @@ async def test_a_change_holds_for_the_next_event_of_a_running_engine(world: Worl
         await world.receiver.wait_for(1, "/old")
         await world.settled()
         headers = {"x-team": "two", "X-New": "there"}
-        told = await change(world, endpoint["id"], url=world.receiver.url("/new"), headers=headers)
+        told = await world.change(endpoint["id"], url=world.receiver.url("/new"), headers=headers)
         assert told["headers"] == ["X-New", "X-Stays", "x-team"]
         await world.emit()
         (request,) = await world.receiver.wait_for(1, "/new")
-        await change(world, endpoint["id"], headers={"X-TEAM": None, "x-new": None})
+        await world.change(endpoint["id"], headers={"X-TEAM": None, "x-new": None})
         await world.emit()
         (_, last) = await world.receiver.wait_for(2, "/new")
         await world.settled()
@@ -54,7 +48,7 @@ async def test_what_waits_goes_by_the_change(world: World) -> None:
     async with world.engine():
         await world.emit()
         await world.until("select attempt = 1 and leased_until < now() from aetherflow.deliveries")
-        await change(world, endpoint["id"], url=world.receiver.url("/new"))
+        await world.change(endpoint["id"], url=world.receiver.url("/new"))
         await world.make_due()
         await world.receiver.wait_for(1, "/new")
         await world.settled()
@@ -72,12 +66,12 @@ async def test_what_is_not_named_stays_and_none_is_the_setting(world: World) -> 
         ordering="skip",
     )
     before = await show_endpoint(world.database, endpoint["id"])
-    after = await change(world, endpoint["id"], description="theirs", timeout_seconds=None)
+    after = await world.change(endpoint["id"], description="theirs", timeout_seconds=None)
     differ = {name for name, value in before.items() if after[name] != value}
     assert differ == {"description", "timeout_seconds", "version", "updated_at"}
     assert (after["description"], after["timeout_seconds"]) == ("theirs", None)
     nothing = {"rate_per_second": None, "max_in_flight": None, "retry_schedule_seconds": None}
-    after = await change(world, endpoint["id"], **nothing, ordering="block")
+    after = await world.change(endpoint["id"], **nothing, ordering="block")
     assert {name: after[name] for name in nothing} == nothing
     assert (after["burst"], after["ordering"]) == (7, "block")
 
@@ -86,7 +80,7 @@ async def test_a_pattern_that_stays_keeps_what_is_on_its_way(world: World) -> No
     """Events of a pattern are for those who had asked for it when they were emitted."""
     endpoint = await world.endpoint(events=["a.b", "c.d"])
     kept, dropped, early = [await world.emit(name) for name in ("a.b", "c.d", "e.f")]
-    after = await change(world, endpoint["id"], events=["e.f", "a.b", "a.b"])
+    after = await world.change(endpoint["id"], events=["e.f", "a.b", "a.b"])
     assert after["events"] == ["a.b", "e.f"]
     late = await world.emit("e.f")
     async with world.engine():
@@ -109,7 +103,7 @@ async def test_a_retry_schedule_has_a_name(
     world: World, name: str, schedule: list[float] | None
 ) -> None:
     endpoint = await world.endpoint(retry_schedule_seconds=[1])
-    after = await change(world, endpoint["id"], retry_schedule_seconds=name)
+    after = await world.change(endpoint["id"], retry_schedule_seconds=name)
     assert after["retry_schedule_seconds"] == schedule
     added = await world.endpoint("/other", retry_schedule_seconds=name)
     assert added["retry_schedule_seconds"] == schedule
@@ -138,16 +132,16 @@ async def test_what_breaks_a_rule_changes_nothing(
     endpoint = await world.endpoint(headers={"X-Team": "a"})
     before = await show_endpoint(world.database, endpoint["id"])
     with pytest.raises(InputRefused, match=complaint):
-        await change(world, endpoint["id"], **({"description": "new"} | to))
+        await world.change(endpoint["id"], **({"description": "new"} | to))
     assert await show_endpoint(world.database, endpoint["id"]) == before
 
 
 async def test_changes_at_once_all_hold(world: World) -> None:
     endpoint = await world.endpoint()
     await asyncio.gather(
-        change(world, endpoint["id"], description="new"),
-        change(world, endpoint["id"], burst=9),
-        change(world, endpoint["id"], events=["a.b"]),
+        world.change(endpoint["id"], description="new"),
+        world.change(endpoint["id"], burst=9),
+        world.change(endpoint["id"], events=["a.b"]),
         set_endpoint_state(world.database, endpoint["id"], EndpointState.PAUSED),
     )
     after = await show_endpoint(world.database, endpoint["id"])
@@ -177,8 +171,8 @@ async def test_how_the_last_url_did_is_forgotten_with_it(world: World) -> None:
     await world.value(
         "update aetherflow.endpoints set failing_since = now(), failing_told_at = now()"
     )
-    assert (await change(world, endpoint["id"], burst=2))["failing_since"] is not None
-    after = await change(world, endpoint["id"], url=world.receiver.url("/new"))
+    assert (await world.change(endpoint["id"], burst=2))["failing_since"] is not None
+    after = await world.change(endpoint["id"], url=world.receiver.url("/new"))
     assert after["failing_since"] is None
     assert await world.value("select failing_told_at is null from aetherflow.endpoints")
 
@@ -202,4 +196,4 @@ async def test_there_has_to_be_an_endpoint(world: World) -> None:
     await delete_endpoint(world.database, endpoint["id"])
     for endpoint_id in (endpoint["id"], "ep_000000000000", "x"):
         with pytest.raises(NotFound):
-            await change(world, endpoint_id, burst=2)
+            await world.change(endpoint_id, burst=2)

@@ -11,8 +11,6 @@ import pytest
 
 from aetherflow_hooks.errors import InputRefused, NotFound
 from aetherflow_hooks.manage.endpoints import (
-    EndpointChange,
-    change_endpoint,
     list_endpoints,
     show_endpoint,
 )
@@ -23,11 +21,6 @@ from tests.conftest import World
 
 NESTED = '{"a":' * 20_000 + "1" + "}" * 20_000  # too deep, where max_stack_depth is as usual
 HUGE = '{"amount": 1e200000}'  # a JSON number that Postgres' own cannot hold
-
-
-async def change(world: World, endpoint_id: str, /, **to: Any) -> dict[str, Any]:
-    wanted: EndpointChange = to  # type: ignore[assignment]  # a test may name anything
-    return await change_endpoint(world.database, endpoint_id, wanted, settings=world.settings())
 
 
 def arrived(world: World, path: str) -> list[Any]:
@@ -242,7 +235,7 @@ async def test_what_is_not_of_the_language_is_refused_and_nothing_saved(world: W
             await world.endpoint(filter=text)
         assert why in str(refused.value), text
         with pytest.raises(InputRefused):
-            await change(world, endpoint["id"], filter=text, description="new")
+            await world.change(endpoint["id"], filter=text, description="new")
     (kept,) = (await list_endpoints(world.database)).rows
     assert (kept["filter"], kept["description"]) == ('($."a" == 1)', "")
 
@@ -352,12 +345,12 @@ async def test_a_change_holds_for_what_is_emitted_from_then_on(world: World) -> 
             return sorted(it["n"] for it in arrived(world, "/a")[before:])
 
         assert await emit_both() == [1]
-        told = await change(world, endpoint["id"], filter="$.n==2")
+        told = await world.change(endpoint["id"], filter="$.n==2")
         assert told["filter"] == '($."n" == 2)'
         assert await emit_both() == [2]
-        await change(world, endpoint["id"], description="another", labels=["x"])
+        await world.change(endpoint["id"], description="another", labels=["x"])
         assert await emit_both() == [2]
-        assert (await change(world, endpoint["id"], filter=None))["filter"] is None
+        assert (await world.change(endpoint["id"], filter=None))["filter"] is None
         assert await emit_both() == [1, 2]
 
 
@@ -423,7 +416,7 @@ async def test_what_has_failed_is_sent_again_whatever_the_filter_is_by_now(world
     async with world.engine():
         await world.emit(data='{"n":1}')
         await world.until("select exists (select from aetherflow.dead)")
-        await change(world, endpoint["id"], filter="$.n == 2")
+        await world.change(endpoint["id"], filter="$.n == 2")
         asked = NewReplay(endpoint_id=endpoint["id"], only_failed=True)
         assert (await count_replay(world.database, asked))["deliveries"] == 1
         await start_replay(world.database, asked)
@@ -467,9 +460,9 @@ async def test_labels_find_endpoints(world: World) -> None:
     assert await found(labels=["eu"], tenant="") == [two["id"]]
     assert await found(labels=["e"]) == []
     assert len(await found()) == 3
-    assert (await change(world, two["id"], labels=["us"]))["labels"] == ["us"]
-    assert (await change(world, two["id"], description="x"))["labels"] == ["us"]
-    assert (await change(world, two["id"], labels=[]))["labels"] == []
+    assert (await world.change(two["id"], labels=["us"]))["labels"] == ["us"]
+    assert (await world.change(two["id"], description="x"))["labels"] == ["us"]
+    assert (await world.change(two["id"], labels=[]))["labels"] == []
     with pytest.raises(NotFound):
         await show_endpoint(world.database, "ep_none")
 
@@ -485,9 +478,9 @@ async def test_metadata_is_given_back_as_it_was_meant_and_never_sent(world: Worl
         await world.settled()
     assert "zone" not in f"{request.headers}{request.body!r}"
     assert "secret-label" not in f"{request.headers}{request.body!r}"
-    after = await change(world, endpoint["id"], description="x")
+    after = await world.change(endpoint["id"], description="x")
     assert after["metadata"] == metadata
-    assert (await change(world, endpoint["id"], metadata={}))["metadata"] == {}
+    assert (await world.change(endpoint["id"], metadata={}))["metadata"] == {}
 
 
 NO_NOTES: list[tuple[dict[str, Any], str]] = [
@@ -514,4 +507,4 @@ async def test_notes_that_are_none_are_refused(world: World) -> None:
         with pytest.raises(InputRefused, match=why):
             await world.endpoint(**notes)
         with pytest.raises(InputRefused, match=why):
-            await change(world, endpoint["id"], **notes)
+            await world.change(endpoint["id"], **notes)

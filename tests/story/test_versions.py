@@ -11,7 +11,7 @@ from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import InputRefused, NotFound
 from aetherflow_hooks.manage.audit import list_changes
 from aetherflow_hooks.manage.deliveries import retry_delivery, show_delivery
-from aetherflow_hooks.manage.endpoints import EndpointChange, change_endpoint, show_endpoint
+from aetherflow_hooks.manage.endpoints import show_endpoint
 from aetherflow_hooks.manage.event_types import (
     add_event_type,
     change_event_type,
@@ -43,16 +43,6 @@ async def order_paid(world: World, **versions: str) -> None:
         await add_version(world.database, TYPE, version, expression)
 
 
-async def change(world: World, endpoint_id: str, /, **to: Any) -> dict[str, Any]:
-    wanted: EndpointChange = to  # type: ignore[assignment]  # a test may name anything
-    return await change_endpoint(world.database, endpoint_id, wanted, settings=world.settings())
-
-
-async def deliver(world: World, **engine: Any) -> None:
-    async with world.engine(**engine):
-        await world.settled()
-
-
 def came(world: World, path: str) -> list[Any]:
     """Give the data of what came, in order."""
     return [json.loads(request.body)["data"] for request in world.receiver.at(path)]
@@ -74,7 +64,7 @@ async def test_an_endpoint_gets_the_version_that_it_was_made_for(world: World) -
     await world.endpoint("/new")
     event_id = await world.emit(TYPE, '{"amount_cents":   1250,"id":"é\\u0041"}')
     await world.emit("other.type", '{"n":  1.0}')
-    await deliver(world)
+    await world.deliver()
     (first, other) = sorted(world.receiver.at("/old"), key=lambda it: b"other" in it.body)
     envelope = json.loads(first.body)
     assert list(envelope) == ["event", "id", "timestamp", "data"]
@@ -113,7 +103,7 @@ async def test_each_version_is_made_of_the_next_and_the_pin_needs_no_name_of_one
     for pin in pins:
         await world.endpoint(f"/{pin}", payload_version=pin)
     await world.emit(TYPE, '{"n":1}')
-    await deliver(world)
+    await world.deliver()
     for pin, was in pins.items():
         (data,) = came(world, f"/{pin}")
         assert data.get("was") == was, pin
@@ -134,7 +124,7 @@ async def test_every_attempt_has_the_same_bytes_whichever_engine_makes_it(world:
             " from aetherflow.deliveries"
         )
     await world.make_due()
-    await deliver(world)
+    await world.deliver()
     bodies = [request.body for request in world.receiver.at("/a")]
     assert len(bodies) == 3
     assert len(set(bodies)) == 1
@@ -157,7 +147,7 @@ async def test_data_that_makes_no_version_fails_alone_and_leaves_its_endpoint_al
     ]
     for n in range(1, 6):
         await world.emit(TYPE, f'{{"amount_cents": {n}00}}')
-    await deliver(world)
+    await world.deliver()
     assert sorted(data["amount"] for data in came(world, "/a")) == [1, 2, 3, 4, 5]
     assert len(came(world, "/b")) == 8
     rows = await world.rows(
@@ -191,7 +181,7 @@ async def test_an_expression_that_takes_too_long_keeps_nobody_waiting(world: Wor
     endpoint = await world.endpoint("/a", payload_version="v", retry_schedule_seconds=[])
     for data in ('{"n": 1}', '{"slow": 30000}', '{"n": 2}'):
         await world.emit(TYPE, data)
-    await deliver(world)
+    await world.deliver()
     assert sorted(data["n"] for data in came(world, "/a")) == [1, 2]
     error = await world.value("select error from aetherflow.attempts where verdict = 'dead'")
     assert error == "the data cannot be made into version v: it took over 500 ms"
@@ -223,7 +213,7 @@ async def test_a_pin_is_changed_while_engines_run(world: World) -> None:
     own = (await world.endpoint("/a"))["id"]
     async with world.engine():
         for pin in (None, "v", None):
-            changed = await change(world, own, payload_version=pin)
+            changed = await world.change(own, payload_version=pin)
             assert changed["payload_version"] == pin
             await world.emit(TYPE, '{"amount_cents": 100}')
             await world.settled()
@@ -239,7 +229,7 @@ async def test_a_version_that_is_deleted_is_not_made_any_more(world: World) -> N
     await world.endpoint("/a", payload_version="v1")
     for left in (1, 2, None):
         await world.emit(TYPE, "{}")
-        await deliver(world)
+        await world.deliver()
         assert came(world, "/a")[-1].get("v") == left
         if left:
             await delete_version(world.database, TYPE, f"v{left}")

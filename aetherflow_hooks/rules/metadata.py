@@ -1,34 +1,15 @@
-"""Notes: labels and metadata, which applications keep on endpoints for use of their own."""
+"""Metadata: what applications keep on endpoints for use of their own."""
 
 import json
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from aetherflow_hooks.errors import InputRefused
 
-LABELS_MAX = 20
-METADATA_BYTES_MAX = 4_096
+BYTES_MAX = 4_096
 KEY_CHARACTERS_MAX = 128
 
-_LABEL = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
-
 Metadata = Mapping[str, str | int | float]
-
-
-def check_labels(labels: Sequence[str]) -> list[str]:
-    """Give labels, each once.
-
-    Raises:
-        InputRefused: there are too many, or one is none.
-    """
-    for label in labels:
-        if not isinstance(label, str) or not _LABEL.fullmatch(label):
-            raise InputRefused(f"{label!r} is no label: 1 to 64 of A-Z a-z 0-9 _ . : -")
-    once = list(dict.fromkeys(labels))
-    if len(once) > LABELS_MAX:
-        raise InputRefused(f"an endpoint has at most {LABELS_MAX} labels")
-    return once
 
 
 def write_metadata(metadata: Metadata) -> str:
@@ -53,8 +34,8 @@ def write_metadata(metadata: Metadata) -> str:
         size = len(text.encode())
     except UnicodeEncodeError:
         raise InputRefused("metadata holds half of a surrogate pair, which is no text") from None
-    if size > METADATA_BYTES_MAX:
-        raise InputRefused(f"metadata is {size:,} bytes, and at most {METADATA_BYTES_MAX:,}")
+    if size > BYTES_MAX:
+        raise InputRefused(f"metadata is {size:,} bytes, and at most {BYTES_MAX:,}")
     return text
 
 
