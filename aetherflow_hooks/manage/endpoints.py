@@ -1,6 +1,7 @@
-"""Endpoints: add, list, change, delete."""
+"""Endpoints: add, list, open, change, delete."""
 
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
@@ -21,9 +22,10 @@ from aetherflow_hooks.manage.pages import (
     place_of,
 )
 from aetherflow_hooks.manage.secrets import chosen_secret, stored_certificate
-from aetherflow_hooks.model import EndpointState
+from aetherflow_hooks.model import Endpoint, EndpointState
 from aetherflow_hooks.rules.headers import check_headers, check_names
 from aetherflow_hooks.rules.metadata import Metadata, read_metadata, write_metadata
+from aetherflow_hooks.rules.opening import endpoint_of
 from aetherflow_hooks.rules.ranges import in_range
 from aetherflow_hooks.rules.retry import schedule_of
 from aetherflow_hooks.rules.signing import public_key_of
@@ -175,6 +177,23 @@ async def show_endpoint(database: Database, endpoint_id: str) -> dict[str, Any]:
     if found is None:
         raise NotFound("endpoint", endpoint_id)
     return found
+
+
+async def open_endpoint(database: Database, endpoint_id: str, settings: Settings) -> Endpoint:
+    """Give an endpoint in any state as an engine has it, with its secrets opened.
+
+    `unsignable` says why nothing can be signed for it, where that is so.
+
+    Raises:
+        NotFound: there is none of this id.
+    """
+    asked_at = time.monotonic()
+    rows = await database.rows("load_endpoints", [endpoint_id], True)
+    if not rows:
+        raise NotFound("endpoint", endpoint_id)
+    return endpoint_of(
+        rows[0], settings.endpoint_defaults(), keyring=settings.keyring(), asked_at=asked_at
+    )
 
 
 async def change_endpoint(

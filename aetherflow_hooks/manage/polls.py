@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database, Row
-from aetherflow_hooks.errors import InputRefused, NotFound, NotNow
+from aetherflow_hooks.errors import InputRefused, NotNow
+from aetherflow_hooks.manage.endpoints import open_endpoint
 from aetherflow_hooks.manage.pages import ROWS_DEFAULT, ROWS_MAX
 from aetherflow_hooks.model import (
     Answered,
@@ -32,7 +33,6 @@ from aetherflow_hooks.model import (
     delivery_id,
 )
 from aetherflow_hooks.rules.bodies import event_of
-from aetherflow_hooks.rules.opening import endpoint_of
 from aetherflow_hooks.rules.ranges import in_range
 from aetherflow_hooks.rules.signing import Keys, keys_of, signed_lines
 
@@ -175,7 +175,10 @@ async def give(
     in_range("the lease", lease_seconds, *LEASE_SECONDS)
     if shown["state"] == EndpointState.DISABLED:
         raise NotNow(f"{shown['id']} is disabled: it is given nothing until it is enabled")
-    endpoint, keys = await _signing(database, shown["id"], settings)
+    endpoint = await open_endpoint(database, shown["id"], settings)
+    if endpoint.unsignable:
+        raise NotNow(f"nothing can be signed for {endpoint.id}: {endpoint.unsignable}")
+    keys = [keys_of(secret.value) for secret in endpoint.secrets]
     token = secrets.randbits(63 - LEASE_BITS) << LEASE_BITS | lease_seconds
     limits = (deliveries_max, lease_seconds, token, BYTES_MAX, AHEAD_MAX)
     async with database.transaction(planned_as_flow=True) as bound:
@@ -202,22 +205,6 @@ async def which_wait(database: Database, endpoint_ids: list[str]) -> list[str]:
     async with database.transaction(planned_as_flow=True) as bound:
         rows = await bound.rows("find_polled", endpoint_ids, AHEAD_MAX)
     return [row["endpoint_id"] for row in rows]
-
-
-async def _signing(
-    database: Database, endpoint_id: str, settings: Settings
-) -> tuple[Endpoint, list[Keys]]:
-    """Give an endpoint and the keys that sign for it now."""
-    asked_at = time.monotonic()
-    rows = await database.rows("load_endpoints", [endpoint_id], True)
-    if not rows:
-        raise NotFound("endpoint", endpoint_id)
-    endpoint = endpoint_of(
-        rows[0], settings.endpoint_defaults(), keyring=settings.keyring(), asked_at=asked_at
-    )
-    if endpoint.unsignable:
-        raise NotNow(f"nothing can be signed for {endpoint_id}: {endpoint.unsignable}")
-    return endpoint, [keys_of(secret.value) for secret in endpoint.secrets]
 
 
 def _item(endpoint: Endpoint, row: Row, keys: list[Keys], user_agent: str) -> dict[str, Any]:

@@ -12,11 +12,11 @@ import orjson
 
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database
-from aetherflow_hooks.errors import InputRefused, NotFound
+from aetherflow_hooks.errors import InputRefused
+from aetherflow_hooks.manage.endpoints import open_endpoint
 from aetherflow_hooks.manage.versions import made_version
 from aetherflow_hooks.model import Answered, Endpoint, Event, Prevented, Tried
 from aetherflow_hooks.rules.bodies import event_of
-from aetherflow_hooks.rules.opening import endpoint_of
 from aetherflow_hooks.rules.states import OUTCOME_WORDS, error_of
 from aetherflow_hooks.rules.topics import CATALOGUE, is_type, patterns_of
 
@@ -50,13 +50,7 @@ async def try_endpoint(
             into the endpoint's version; a secret of the endpoint cannot be read, or this machine
             cannot send anything now.
     """
-    asked_at = time.monotonic()
-    rows = await database.rows("load_endpoints", [endpoint_id], True)
-    if not rows:
-        raise NotFound("endpoint", endpoint_id)
-    endpoint = endpoint_of(
-        rows[0], settings.endpoint_defaults(), keyring=settings.keyring(), asked_at=asked_at
-    )
+    endpoint = await open_endpoint(database, endpoint_id, settings)
     if not endpoint.url:
         raise InputRefused(
             f"{endpoint_id} is polled, and nothing is posted to it: emit an event that it wants"
