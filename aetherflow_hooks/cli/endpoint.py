@@ -63,11 +63,8 @@ RESETS = {
     "label": "labels",
     "metadata": "metadata",
 }
-EMPTY: dict[str, Any] = {
-    "channels": (),
-    "labels": (),
-    "metadata": {},
-}  # what is neither set nor by a setting
+# What is neither set nor by a setting.
+EMPTY: dict[str, Any] = {"channels": (), "labels": (), "metadata": {}}
 BY_SETTING = ("max_in_flight", "timeout_seconds", "retry_schedule_seconds")
 retries_option = click.option(
     "--retries",
