@@ -1,14 +1,27 @@
 """Migrate: bring a database forward, one numbered file after the other, never back."""
 
+import asyncio
 import re
+from contextlib import suppress
 from typing import Any
+
+import asyncpg
 
 from aetherflow_hooks.config import DatabaseSettings, Settings
 from aetherflow_hooks.db.database import connect, sorted_errors
 from aetherflow_hooks.db.statements import in_schema, migrations, statements
-from aetherflow_hooks.errors import DatabaseUnfit, SchemaMissing, SchemaTooNew, SchemaTooOld
+from aetherflow_hooks.errors import (
+    DatabaseUnavailable,
+    DatabaseUnfit,
+    SchemaMissing,
+    SchemaTooNew,
+    SchemaTooOld,
+)
 
 POSTGRES_MIN = 150_000
+LOCK_MILLISECONDS = 2_000  # for which others wait at most behind a migration
+LOCK_PAUSE_SECONDS = 4.0  # for those who have waited
+LOCK_TRIES = 100
 _SHARDS = re.compile(r"\d+ /\* shards \*/")
 
 _BOOKKEEPING = """
@@ -33,7 +46,7 @@ async def migrate(settings: Settings) -> list[str]:
     Several callers may do this at once: they take turns, and the later ones find nothing to do.
 
     Raises:
-        DatabaseUnavailable: Postgres cannot be reached.
+        DatabaseUnavailable: Postgres cannot be reached, or somebody has kept a table for minutes.
         DatabaseUnfit: it is older than 15, or does not keep text as UTF-8.
         SchemaTooNew: a newer program has migrated it.
     """
@@ -59,16 +72,7 @@ async def migrate(settings: Settings) -> list[str]:
                 if number <= found:
                     continue
                 sql = _SHARDS.sub(f"{database.shards} /* shards */", text)
-                async with connection.transaction():
-                    await connection.execute(in_schema(sql, database.schema_name))
-                    await connection.execute(
-                        in_schema(
-                            "insert into aetherflow.migrations (number, name) values ($1, $2)",
-                            database.schema_name,
-                        ),
-                        number,
-                        name,
-                    )
+                await _apply(connection, database.schema_name, number, name, sql)
                 applied.append(name)
             await _prepare(connection, settings)
         finally:
@@ -94,6 +98,30 @@ async def check_schema(settings: DatabaseSettings) -> None:
     _refuse_newer(found)
     if found < migrations()[-1][0]:
         raise SchemaTooOld(found, migrations()[-1][0])
+
+
+async def _apply(connection: Any, schema: str, number: int, name: str, sql: str) -> None:
+    """Apply a migration, without making others wait for long behind a lock that it waits for.
+
+    Whoever wants a table waits behind whoever has asked to change it, which waits for whoever reads
+    it. So that ends soon, and is tried again.
+
+    Raises:
+        DatabaseUnavailable: somebody has kept a table for all the time.
+    """
+    noted = "insert into aetherflow.migrations (number, name) values ($1, $2)"
+    for _ in range(LOCK_TRIES):
+        with suppress(asyncpg.LockNotAvailableError):
+            async with connection.transaction():
+                await connection.execute(f"set local lock_timeout = '{LOCK_MILLISECONDS}ms'")
+                await connection.execute(in_schema(sql, schema))
+                await connection.execute(in_schema(noted, schema), number, name)
+            return
+        await asyncio.sleep(LOCK_PAUSE_SECONDS)
+    raise DatabaseUnavailable(
+        f"{name} cannot be applied: a transaction that is open for long holds a table of ours. "
+        "End it (pg_stat_activity tells which it is), and migrate again"
+    )
 
 
 async def _prepare(connection: Any, settings: Settings) -> None:

@@ -19,6 +19,7 @@ from aetherflow_hooks.db.statements import migrations
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
 from aetherflow_hooks.dev.receiver import Receiver
 from aetherflow_hooks.errors import (
+    DatabaseUnavailable,
     DatabaseUnfit,
     SchemaMissing,
     SchemaTooNew,
@@ -29,6 +30,7 @@ from aetherflow_hooks.model import DeadReason, EndpointState
 from aetherflow_hooks.rules.topics import DELIVERY_EXHAUSTED, ENDPOINT_DISABLED, patterns_of
 from tests.conftest import settings_for, until
 
+migrate_ = importlib.import_module("aetherflow_hooks.db.migrate")  # a function is called so too
 NAMES = [name for _, name, _ in migrations()]
 
 
@@ -164,6 +166,40 @@ async def test_migrating_from_several_places_at_once_is_done_by_one(empty_dsn: s
     done = await asyncio.gather(*(migrate(settings) for _ in range(5)))
     assert sorted(done) == [[], [], [], [], NAMES]
     await check_schema(settings.database)
+
+
+async def test_emit_does_not_wait_behind_a_migration_that_waits(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody reads for long what a migration changes, such as a dump."""
+    monkeypatch.setattr(migrate_, "LOCK_MILLISECONDS", 100)
+    monkeypatch.setattr(migrate_, "LOCK_PAUSE_SECONDS", 0.1)
+    change = (9_000, "9000_more.sql", "alter table aetherflow.endpoints add column more text")
+    monkeypatch.setattr(migrate_, "migrations", lambda: [*migrations(), change])
+    waits = (
+        "select exists (select from pg_locks where not granted and mode = 'AccessExclusiveLock')"
+    )
+    async with connected(dsn) as reader, connected(dsn) as application, connected(dsn) as looking:
+        async with reader.transaction():
+            await reader.fetch("select from aetherflow.endpoints")
+            migrating = asyncio.create_task(migrate(settings_for(dsn)))
+
+            async def it_waits() -> bool:
+                return bool(await looking.fetchval(waits))
+
+            await until(it_waits)
+            for n in range(5):
+                await emit(application, "a.b", {"n": n})
+            assert not migrating.done()
+        assert await migrating == ["9000_more.sql"]
+
+        monkeypatch.setattr(migrate_, "LOCK_TRIES", 2)
+        change = (9_001, "9001_most.sql", "alter table aetherflow.endpoints add column most text")
+        monkeypatch.setattr(migrate_, "migrations", lambda: [(9_000, "", ""), change])
+        async with reader.transaction():
+            await reader.fetch("select from aetherflow.endpoints")
+            with pytest.raises(DatabaseUnavailable, match=r"9001_most\.sql cannot be applied"):
+                await migrate(settings_for(dsn))
 
 
 async def test_two_schemas_of_one_database_are_migrated_at_once(empty_dsn: str) -> None:
@@ -351,9 +387,8 @@ async def test_an_upgrade_to_channels_keeps_who_may_emit_and_what_waits(
 ) -> None:
     """Postgres adds no parameter to a function, so `emit` was made again."""
     settings = settings_for(empty_dsn)
-    module = importlib.import_module("aetherflow_hooks.db.migrate")
     with monkeypatch.context() as patched:
-        patched.setattr(module, "migrations", lambda: migrations()[:20])
+        patched.setattr(migrate_, "migrations", lambda: migrations()[:20])
         assert await migrate(settings) == NAMES[:20]
     async with connected(empty_dsn) as c:
         await c.execute("create role emits_always")
