@@ -26,6 +26,7 @@ from aetherflow_hooks.rules.ranges import in_range
 from aetherflow_hooks.rules.topics import is_pattern
 
 LOOKED_MAX = 5_000  # attempts, where only some of them are told
+LATEST_LOOKED_MAX = 20_000  # those that began last, for those that ended last: some milliseconds
 TEXT_MAX = 200  # characters of an error to look for
 STATUS = "^[1-9](?:[0-9]{2}|xx)$"
 
@@ -97,8 +98,9 @@ async def list_attempts(
 async def latest_attempts(
     database: Database, seconds: float, rows_max: int
 ) -> list[dict[str, Any]]:
-    """Give the attempts that began within the last `seconds`, as `list_attempts` does."""
-    return [_told(row) for row in await database.rows("latest_attempts", seconds, rows_max)]
+    """Give the attempts that ended last, the last one first, of those of the last `seconds`."""
+    rows = await database.rows("latest_attempts", seconds, LATEST_LOOKED_MAX, rows_max)
+    return [_told(row) for row in rows]
 
 
 def _filters(chosen: Chosen) -> Sequence[object]:

@@ -2,7 +2,8 @@
 
 Takes    what was recorded lately, by whichever engine, once a second while somebody listens.
 Hands on each attempt once to each listener that it is for.
-Holds    who reads too slowly misses some, and is told how many; nobody waits for anybody.
+Holds    who reads too slowly misses some, and is told how many; nobody waits for anybody. Of more
+         than a look gives, those that ended first are missed.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from aetherflow_hooks.manage.attempts import latest_attempts
 
 LOOK_SECONDS = 1.0
 MARGIN_SECONDS = 5.0  # from the end of an attempt until it is recorded, mostly
-ROWS_MAX = 2_000  # in one look; of more than that some are missed
+ROWS_MAX = 2_000  # in one look
 SEEN_MAX = 20_000
 WAITING_MAX = 1_000  # attempts that a listener has not read yet
 LISTENERS_MAX = 500

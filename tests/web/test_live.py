@@ -75,6 +75,25 @@ async def test_attempts_are_told_once_each_to_those_whom_they_concern(api: Api) 
     (await tenant("GET", "/attempts/stream", params=query)).problem(404)
 
 
+async def test_what_took_long_is_told_among_many_that_did_not(api: Api) -> None:
+    """They are told as they end, and listed by when they began."""
+    added = await api.world.endpoint()
+    recorded = (
+        "insert into aetherflow.attempts (shard, endpoint_id, event_id, attempt, started_at,"
+        " duration_ms, outcome, verdict)"
+        " select aetherflow.shard_of($1), $1, 'evt_' || lpad(to_hex($2 + n), 24, '0'), 1,"
+        " now() - make_interval(secs => $4 / 1000.0), $4, 'timed_out', 'retry'"
+        " from generate_series(1, $3) as n"
+    )
+    async with listening(await api.client(), limit="20") as heard:
+        await api.world.connection.execute(recorded, added["id"], 0, 100, 10)
+        while (await heard.next())[0] == "missed":
+            pass
+        await api.world.connection.execute(recorded, added["id"], 1_000, 1, 8_000)
+        while (await heard.next())[1].get("duration_ms") != 8_000:  # or none comes in time
+            pass
+
+
 async def test_many_who_come_and_go_at_once_leave_nothing_behind(api: Api) -> None:
 
     async def come_and_go(client: Client) -> None:

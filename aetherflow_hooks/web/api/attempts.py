@@ -37,7 +37,8 @@ async def list_(call: Call, query: shapes.AttemptsQuery) -> shapes.AttemptsPage:
 async def stream(call: Call, query: shapes.StreamQuery) -> Stream:
     """Tell attempts as they are recorded: server-sent events, `attempt`, and `missed` if any were.
 
-    At most 2,000 are told in a second, and none that took longer than the default timeout.
+    At most `limit` are told in a second, or 2,000 of one tenant or endpoint; and none that took
+    longer than the default timeout, or that a poll has acknowledged later than that.
     """
     tenant = call.tenant(query.tenant)
     # However many links a tenant's customers have, they are one who listens.
