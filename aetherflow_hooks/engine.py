@@ -38,7 +38,7 @@ from aetherflow_hooks.flow.versions import Versions
 from aetherflow_hooks.http import BROKEN_OFF
 from aetherflow_hooks.manage.keys import check_keys
 from aetherflow_hooks.manage.replays import HINT as NEW_REPLAY
-from aetherflow_hooks.manage.restore import call_restored, is_called_restored, is_restored
+from aetherflow_hooks.manage.restore import call_restored, is_held
 from aetherflow_hooks.model import (
     Answered,
     Attempt,
@@ -73,6 +73,7 @@ RECORD_LOOPS = 2
 DEFECT_PAUSE_SECONDS = 1.0
 WAKE_OTHERS_SECONDS = 0.02  # at most one notification to other engines in this time
 FORGET_SECONDS = 5.0  # between looks for endpoints that have had no work for long
+FIRST_SWEEP_SECONDS = 60.0  # after the start, at the latest: an engine may be restarted often
 STOP_SECONDS = 10.0  # beyond the grace, for the database to take what is left
 PREVENTED_SECONDS_MIN = 0.2
 PREVENTED_SECONDS_MAX = 10.0
@@ -167,7 +168,7 @@ class Engine:
             self._database,
             settings,
             shards=self._shards.held,
-            first_after_seconds=settings.sweep.every_seconds,
+            first_after_seconds=min(settings.sweep.every_seconds, FIRST_SWEEP_SECONDS),
         )
         self._released = asyncio.Event()  # set unless the database was restored
         self._web = Server(
@@ -630,8 +631,7 @@ class Engine:
 
     async def _is_held(self) -> bool:
         """Tell whether the database was restored, as the guard finds or somebody says."""
-        guards = self._settings.engine.restore_guard
-        return await (is_restored if guards else is_called_restored)(self._database)
+        return await is_held(self._database, guards=self._settings.engine.restore_guard)
 
     async def _wait_for_word(self) -> None:
         """Hold everything back on a database that was restored, until that is accepted."""

@@ -12,10 +12,12 @@ from aetherflow_hooks.cli.session import (
 )
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database
+from aetherflow_hooks.errors import NotNow
 from aetherflow_hooks.flow.post import USER_AGENT
 from aetherflow_hooks.flow.tally import Tally
 from aetherflow_hooks.manage import polls
 from aetherflow_hooks.manage.endpoints import show_endpoint
+from aetherflow_hooks.manage.restore import is_held
 
 COLUMNS = ("id", "type", "attempt", "body")
 
@@ -50,6 +52,8 @@ def poll(
     """
 
     async def work(database: Database, named: Settings) -> polls.Polled:
+        if await is_held(database, guards=named.engine.restore_guard):
+            raise NotNow(polls.HELD)
         shown = polls.polled(await show_endpoint(database, endpoint_id))
         tally = Tally(database)
         try:

@@ -148,6 +148,8 @@ class Fanout:
             self._hand_on(
                 [(shard, endpoint_id) for shard, endpoint_id in made], True, now + due_in_seconds
             )
+            for _, endpoint_id in made:  # which of them are polled is not told here
+                self._on_polled(endpoint_id)
             log.debug(LogEvent.FANOUT_DONE, shard=shard, events=0, endpoints=len(made))
         return 0.0 if found else self._settings.poll_idle_seconds
 

@@ -5,6 +5,7 @@ with it names exactly that, so whoever gives it back acknowledges what they were
 else, however late an earlier event may be committed.
 """
 
+import asyncio
 import base64
 import re
 import secrets
@@ -41,8 +42,12 @@ LEASE_SECONDS = (10, 3_600)
 BYTES_MAX = 4 * 1024 * 1024  # of the data in one answer, but for one event that has more
 # What is given and not acknowledged stands before what is not given, and is walked past each time.
 AHEAD_MAX = 10_000
-LOOKED_MAX = 20_000  # deliveries, for those that are acknowledged
+# Very many may be due at one moment, and those that are acknowledged stand anywhere among them.
+LOOKED_MAX = 1_000_000
+SIGNED_AT_ONCE = 50
 LEASE_BITS = 12  # the last of a token, which say for how many seconds it is: see give_deliveries
+
+HELD = "the database was restored: nothing is given before `aetherflow-hooks restore accept`"
 
 OnRecorded = Callable[[Sequence[Attempt]], None]
 
@@ -122,8 +127,8 @@ async def acknowledge(
     """Write as delivered what a cursor names; tell how many that were.
 
     `shown` is the endpoint; `on_recorded` gets the attempts, to count them. Once more changes
-    nothing, and is as good. A lease that has ended is good for as long as nobody else was given the
-    delivery.
+    nothing, and is as good for a day. A lease that has ended is good for as long as nobody else was
+    given the delivery, and nobody has asked for it to be retried.
 
     Raises:
         InputRefused: the cursor is none, or another endpoint's.
@@ -193,8 +198,13 @@ async def give(
     given = [row for row in rows if row["kind"] == "given"]
     given.sort(key=lambda row: (row["due_at"], row["event_id"]))
     looked = rows[0]["looked"]
+    items = []
+    for place, row in enumerate(given, 1):
+        items.append(_item(endpoint, row, keys, user_agent))
+        if place % SIGNED_AT_ONCE == 0:
+            await asyncio.sleep(0)  # others get their turn
     return Polled(
-        [_item(endpoint, row, keys, user_agent) for row in given],
+        items,
         _cursor(shown["id"], token, given).written() if given else None,
         looked == deliveries_max or len(given) < looked,
     )

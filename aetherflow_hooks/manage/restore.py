@@ -36,6 +36,11 @@ async def is_restored(database: Database) -> bool:
         return False
 
 
+async def is_held(database: Database, *, guards: bool) -> bool:
+    """Tell whether nothing may be sent: as the guard finds, or else only as somebody says."""
+    return await (is_restored if guards else is_called_restored)(database)
+
+
 async def what_waits(database: Database) -> dict[str, Any]:
     """Tell what an engine would send.
 

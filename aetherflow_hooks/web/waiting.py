@@ -2,11 +2,12 @@
 
 Takes    what fan-out has made at this engine, at once; and a look once a second while somebody
          waits, for what other engines have made, and for leases that have ended.
-Hands on that there may be something.
+Hands on that there may be something, to one of those who wait for it; who goes tells the next.
 Holds    nobody waits on a connection to Postgres, and only so many wait.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -52,7 +53,7 @@ class Waiting:
     def __init__(self, database: Database) -> None:
         """Look into a database for as long as somebody waits."""
         self._database = database
-        self._places: dict[str, set[Place]] = {}
+        self._places: dict[str, deque[Place]] = {}
         self._looking: asyncio.Task[None] | None = None
         self._is_over = False
 
@@ -66,20 +67,23 @@ class Waiting:
             return
         place = Place(who, endpoint_id)
         place.is_over = self._is_over
-        self._places.setdefault(endpoint_id, set()).add(place)
+        self._places.setdefault(endpoint_id, deque()).append(place)
         if self._looking is None and not self._is_over:
             self._looking = asyncio.create_task(self._look(), name="aetherflow_hooks waiting")
         try:
             yield place
         finally:
-            self._places[endpoint_id].discard(place)
+            self._places[endpoint_id].remove(place)
             if not self._places[endpoint_id]:
                 del self._places[endpoint_id]
+            # It may have been called and not have taken it, or not all of it.
+            self.arrived(endpoint_id)
 
     def arrived(self, endpoint_id: str) -> None:
-        """Wake whoever waits for an endpoint."""
-        for place in self._places.get(endpoint_id, ()):
-            place.call()
+        """Wake one of those who wait for an endpoint, each in turn: one is given what there is."""
+        if places := self._places.get(endpoint_id):
+            places[0].call()
+            places.rotate(-1)
 
     async def stop(self) -> None:
         """Send everybody home."""

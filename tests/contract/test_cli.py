@@ -1055,10 +1055,19 @@ def test_an_endpoint_is_polled_and_what_was_given_acknowledged(hooks: Hooks, dsn
     other = hooks("endpoint", "add", "--poll", "--json").json["id"]
     assert "of another endpoint" in failed(hooks("endpoint", "poll", other, *ack))
 
+    hooks("restore", "hold")
+    assert "was restored" in failed(hooks(*poll))
 
-def test_what_an_endpoint_that_is_polled_cannot_have_is_refused(hooks: Hooks) -> None:
+
+def test_what_an_endpoint_that_is_polled_cannot_have_is_refused(
+    hooks: Hooks, tmp_path: Path
+) -> None:
     assert "has no URL" in failed(hooks("endpoint", "add", URL, "--poll"))
     assert "has no rate" in failed(hooks("endpoint", "add", "--poll", "--rate", "1"))
+    file = tmp_path / "client.pem"
+    file.write_text("of it")
+    told = failed(hooks("endpoint", "add", "--poll", "--certificate", str(file)))
+    assert "has no certificate" in told
     assert "has a URL" in failed(hooks("endpoint", "add"))
     posted = hooks("endpoint", "add", URL, "--json").json["id"]
     assert "is not polled" in failed(hooks("endpoint", "poll", posted))

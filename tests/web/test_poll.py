@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from datetime import timedelta
 from typing import Any
 
 import aiohttp
@@ -11,7 +12,7 @@ import pytest
 from aetherflow_hooks import start_engine
 from aetherflow_hooks.manage import polls
 from aetherflow_hooks.manage.events import emit_event
-from aetherflow_hooks.manage.tokens import Scope
+from aetherflow_hooks.manage.tokens import Scope, revoke_token
 from aetherflow_hooks.receive.verify import verify, verify_body
 from aetherflow_hooks.web import waiting
 from aetherflow_hooks.web.api import poll
@@ -395,6 +396,58 @@ async def test_who_waits_holds_no_connection_to_postgres(api: Api) -> None:
     assert all(not answer["items"] for answer in await asyncio.gather(*polling))
 
 
+async def test_one_of_many_who_wait_is_called_and_tells_the_next_when_it_goes(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+    give = polls.give
+
+    async def counted(*given: Any, **named: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return await give(*given, **named)
+
+    monkeypatch.setattr(polls, "give", counted)
+    monkeypatch.setattr(waiting, "LOOK_SECONDS", 60.0)
+    world, ours = api.world, await consumer(api)
+    polling = {asyncio.create_task(ours.poll(wait_seconds=20, limit=2)) for _ in range(20)}
+    await until(lambda: _waiting(api, 20))
+    asked = 0
+    for count in (1, 1, 6):
+        await emitted(world, count)
+        given = 0
+        while given < count:
+            done, polling = await asyncio.wait(polling, return_when=asyncio.FIRST_COMPLETED)
+            given += sum(len(task.result()["items"]) for task in done)
+    assert asked <= 20  # and not 20 for each
+    assert len(polling) >= 12
+    await api.engine.stop()
+    assert all(not answer["items"] for answer in await asyncio.gather(*polling))
+
+
+async def test_what_very_many_get_is_given_at_once_too(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aetherflow_hooks.flow.fanout.FIRST_ENDPOINTS", 1)
+    monkeypatch.setattr(waiting, "LOOK_SECONDS", 60.0)
+    ours = [await consumer(api) for _ in range(4)]
+    polling = [asyncio.create_task(it.poll(wait_seconds=20)) for it in ours]
+    await until(lambda: _waiting(api, 4))
+    event_id = await api.world.emit()
+    for answer in await asyncio.gather(*polling):
+        assert [it["event_id"] for it in answer["items"]] == [event_id]
+
+
+async def test_whose_token_is_revoked_while_they_wait_is_given_nothing(api: Api) -> None:
+    world, ours = api.world, await consumer(api)
+    polling = asyncio.create_task(ours.poll(wait_seconds=20))
+    await until(lambda: _waiting(api, 1))
+    await revoke_token(world.database, str(ours.client.token).split("_")[1])
+    await emitted(world)
+    assert (await polling)["items"] == []
+    assert await world.value("select attempt from aetherflow.deliveries") == 0
+
+
 async def test_who_has_gone_is_given_nothing(api: Api) -> None:
     world, ours = api.world, await consumer(api)
     async with aiohttp.ClientSession() as session:
@@ -491,6 +544,44 @@ async def test_too_much_that_is_not_acknowledged_is_the_end(
     assert len((await ours.poll(cursor=first["cursor"]))["items"]) == 2
 
 
+async def test_of_very_many_that_are_due_at_one_moment_each_is_acknowledged(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polls, "AHEAD_MAX", 100_000)
+    world, ours = api.world, await consumer(api)
+    await world.connection.execute(  # given to others
+        "insert into aetherflow.deliveries"
+        " (shard, event_shard, endpoint_id, event_id, due_at, leased_until, lease_token, attempt)"
+        " select aetherflow.shard_of($1), 0, $1, 'evt_' || lpad(to_hex(n), 24, '0'),"
+        "        '2026-01-01Z', now() + interval '1 hour', 1, 1"
+        " from generate_series(1, 25000) as n",
+        ours.id,
+    )
+    (event_id,) = await emitted(world)
+    await world.connection.execute(
+        "update aetherflow.deliveries set due_at = '2026-01-01Z' where event_id = $1", event_id
+    )
+    given = await ours.poll()
+    assert [it["event_id"] for it in given["items"]] == [event_id]
+    await ours.poll(cursor=given["cursor"])
+    assert await world.value(DELIVERED, 1)
+
+
+async def test_a_clock_that_was_set_back_acknowledges_all_the_same(api: Api) -> None:
+    world, ours = api.world, await consumer(api)
+    for ahead in (timedelta(seconds=1), timedelta(hours=1), timedelta(days=400)):
+        await emitted(world)
+        given = await ours.poll()
+        cursor = polls.read_cursor(given["cursor"], ours.id)
+        later = cursor._replace(given_at=cursor.given_at + ahead)
+        await ours.poll(cursor=later.written())
+    rows = await world.rows(
+        "select duration_ms, started_at <= now() as began from aetherflow.attempts"
+        " where verdict = 'delivered'"
+    )
+    assert [tuple(row) for row in rows] == [(0, True)] * 3
+
+
 async def test_a_rotated_secret_and_a_pair_of_keys_sign(api: Api) -> None:
     world, ours = api.world, await consumer(api, ed25519=True)
     shown = await ours.client.get(f"/endpoints/{ours.id}")
@@ -542,6 +633,7 @@ WRONG: dict[str, Any] = {
     "timeout_seconds": 1,
     "retry_schedule_seconds": [1],
     "ordering": "skip",
+    "payload_version": "2024-06-01",
 }
 
 

@@ -10,7 +10,8 @@
 -- walks deliveries_due
 --
 -- A row for each that is delivered by this. They are looked for between the first and the last of them,
--- where others' can lie too, but not at more rows than $7. There are partitions for a day before now.
+-- where others' can lie too, but not at more rows than $7. There are partitions for a day before now, and
+-- a clock that was set back gives no time that is still to come.
 with held as materialized (
     select d.row_at, d.event_id, d.attempt, d.trigger
     from (
@@ -29,7 +30,7 @@ with held as materialized (
 )
 insert into aetherflow.attempts (shard, endpoint_id, event_id, attempt, status, started_at, duration_ms, outcome, verdict,
                                  trigger)
-select aetherflow.shard_of($1), $1, s.event_id, s.attempt, 200, greatest($3, now() - interval '1 day'),
-       least(extract(epoch from now() - $3) * 1000, 2147483647)::integer, 'answered', 'delivered', s.trigger
+select aetherflow.shard_of($1), $1, s.event_id, s.attempt, 200, least(greatest($3, now() - interval '1 day'), now()),
+       least(greatest(extract(epoch from now() - $3) * 1000, 0), 2147483647)::integer, 'answered', 'delivered', s.trigger
 from settled s
 returning shard, event_id, attempt, started_at, duration_ms

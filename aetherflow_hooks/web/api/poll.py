@@ -20,10 +20,7 @@ LOOKS_MAX = 20  # of one request, where each finds only what has expired
 async def poll(call: Call, query: shapes.PollQuery) -> shapes.PolledShape:
     """Give what waits for an endpoint that is polled, and acknowledge what was given before."""
     if not call.lent.is_released():
-        raise Problem(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "the database was restored: nothing is given before `aetherflow-hooks restore accept`",
-        )
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, polls.HELD)
     endpoint = polls.polled(await own(call, query.endpoint_id))
     acknowledged = 0
     if query.cursor:
