@@ -2,13 +2,16 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
+from http import HTTPStatus
 
 import aiohttp
 
 from aetherflow_hooks.db import Database
+from aetherflow_hooks.dev.bench import BenchFailed
 from aetherflow_hooks.dev.bench.counters import OURS
 from aetherflow_hooks.dev.bench.drain import drain_ours
 from aetherflow_hooks.dev.bench.figures import Leg, Turn, middle, ratios, summary
@@ -117,13 +120,16 @@ async def _log_in(session: aiohttp.ClientSession, base: str, token: str) -> dict
 @asynccontextmanager
 async def _looking(base: str, token: str) -> AsyncIterator[None]:
     """Look at the overview for as long as there is an engine, as a browser does."""
-    tasks = [asyncio.create_task(look(base, token)) for look in (_follow, _refresh)]
+    seen: Counter[str] = Counter()
+    tasks = [asyncio.create_task(look(base, token, seen)) for look in (_follow, _refresh)]
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+    if not seen["page"] or not seen["attempt"]:
+        raise BenchFailed(f"nobody was looking: {dict(seen)}")
 
 
 @asynccontextmanager
@@ -131,25 +137,26 @@ async def _nobody() -> AsyncIterator[None]:
     yield
 
 
-async def _follow(base: str, token: str) -> None:
+async def _follow(base: str, token: str, seen: Counter[str]) -> None:
     timeout = aiohttp.ClientTimeout(total=None)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         while True:
             with suppress(aiohttp.ClientError):
                 cookie = await _log_in(session, base, token)
                 async with session.get(f"{base}/live", headers=cookie) as stream:
-                    async for _ in stream.content:
-                        pass
+                    async for line in stream.content:
+                        seen["attempt"] += line.startswith(b"event: attempt")
             await asyncio.sleep(0.1)
 
 
-async def _refresh(base: str, token: str) -> None:
+async def _refresh(base: str, token: str, seen: Counter[str]) -> None:
     async with aiohttp.ClientSession() as session:
         while True:
             with suppress(aiohttp.ClientError):
                 cookie = await _log_in(session, base, token)
                 while True:
-                    async with session.get(base, headers=cookie) as answer:
+                    async with session.get(base, headers=cookie, allow_redirects=False) as answer:
                         await answer.read()
+                        seen["page"] += answer.status == HTTPStatus.OK
                     await asyncio.sleep(REFRESH_SECONDS)
             await asyncio.sleep(0.1)
