@@ -84,10 +84,12 @@ def show(settings: Settings, delivery_id: str, as_json: bool) -> None:
         print_json(found)
         return
     history, request = found.pop("history"), found.pop("request")
+    if request is not None:
+        del found["data"]  # it stands in the body
     print_fields(found)
     if request is not None:
         click.echo()
-        print_fields(request["headers"])
+        print_fields({**request["headers"], "body": request["body"]})
     click.echo()
     print_rows(history, ATTEMPT_SHORT, as_json=False)
 

@@ -799,6 +799,7 @@ def test_events_and_their_deliveries_are_listed_and_shown(hooks: Hooks, dsn: str
     assert (shown["url"], shown["type"], shown["state"]) == (URL, "a.b", "pending")
     assert shown["history"][0]["response"] == "\x1b]52;c;\\xff<b>"
     told = hooks("delivery", "show", named).out
+    assert '"data":{}}' in told  # the body as it was sent
     assert "\x1b" not in told
     assert "\\x1b]52;c;" in told
     for command in (["event", "show", "evt_x"], ["delivery", "show", "dlv_x"]):
