@@ -122,6 +122,7 @@ class Engine:
             known=self._pace.known,
             keyring=lambda: self._keyring,
             versions=Versions(self._database).fetch,
+            on_late=self._late,
             hand_on=self._leased,
             hand_back=self._pace.take_none,
         )
@@ -522,12 +523,19 @@ class Engine:
         returned = list(self._returned)
         await self._lease.give_back(returned)
         del self._returned[: len(returned)]  # not before it is done: a stop waits for that
-        now = time.monotonic()
-        for delivery in returned:
-            endpoint = self._pace.known(delivery.endpoint_id)
-            if endpoint is not None and self._shards.holds(delivery.shard, now):
-                self._pace.due(endpoint, -math.inf)
+        self._due_again({delivery.endpoint_id for delivery in returned})
         return 60.0
+
+    def _late(self, endpoint_ids: Collection[str], seconds: float) -> None:
+        """Lease → pace: there was no time for all of theirs; others come first for as long."""
+        asyncio.get_running_loop().call_later(seconds, self._due_again, endpoint_ids)
+
+    def _due_again(self, endpoint_ids: Collection[str]) -> None:
+        now = time.monotonic()
+        for endpoint_id in endpoint_ids:
+            endpoint = self._pace.known(endpoint_id)
+            if endpoint is not None and self._shards.holds(endpoint.shard, now):
+                self._pace.due(endpoint, -math.inf)
 
     def _read_keys(self) -> None:
         """Read the keys again: their file may hold more of them by now."""

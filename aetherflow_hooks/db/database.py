@@ -69,6 +69,7 @@ _PASSING = (
 )
 
 
+CUT_SECONDS = 0.5
 FIRST_OF_USERS = 16_384  # objects below this are Postgres' own, and the same in every database
 _KNOWN_TYPES: dict[frozenset[int], Any] = {}
 
@@ -203,6 +204,33 @@ class Database:
             if again is None:
                 raise
             return await self._fetch(again, values)
+
+    async def rows_within(self, statement: str, *values: Any, milliseconds: int) -> Sequence[Row]:
+        """Run a statement by its name that ends after so long, in a transaction of its own.
+
+        Where Postgres does not break off what it is at, as some of its functions have it, the
+        connection is cut a moment later.
+
+        Raises:
+            TookTooLong: it has been ended; it had no effect.
+            DatabaseUnavailable: it may have been carried out, or not.
+        """
+        async with sorted_errors(), self._connection() as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                await connection.fetch(self._statements["limit_statement"], milliseconds)
+                found: Sequence[Row] = await connection.fetch(
+                    self._statements[statement], *values, timeout=milliseconds / 1000 + CUT_SECONDS
+                )
+            except TimeoutError:
+                connection.terminate()  # to roll back would wait for its end
+                raise TookTooLong(f"{statement} has not ended within {milliseconds} ms") from None
+            except BaseException:
+                await transaction.rollback()
+                raise
+            await transaction.commit()
+            return found
 
     async def _fetch(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
         async with sorted_errors(), self._connection() as connection:

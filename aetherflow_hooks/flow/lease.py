@@ -9,7 +9,7 @@ Holds    two engines never hold the same delivery; a lost lease can write nothin
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -52,12 +52,14 @@ class Lease:
         known: Callable[[str], Endpoint | None],
         keyring: Callable[[], Keyring],
         versions: Callable[[Mapping[Version, int]], Awaitable[Mapping[Version, Event | None]]],
+        on_late: Callable[[Collection[str], float], None],
         hand_on: Callable[[Leased], None],
         hand_back: Callable[[Wanted], None],
     ) -> None:
         """Ask `wanted` what to take and `known` for endpoints as they were last seen.
 
-        `keyring` opens their secrets; `versions` makes events for those that ask for a version.
+        `keyring` opens their secrets; `versions` makes events for those that ask for a version, and
+        `on_late` is told for which there was no time, and for how many seconds others have waited.
         `open_rooms` tells what could be taken of endpoints that have no work now, beside so many
         offers that are out, and `may_wait` whether it is better to ask for it later.
         `hand_on` gets what was taken, `hand_back` what could not be asked for.
@@ -70,6 +72,7 @@ class Lease:
         self._known = known
         self._keyring = keyring
         self._versions = versions
+        self._on_late = on_late
         self._hand_on = hand_on
         self._hand_back = hand_back
         self._doubtful: list[tuple[Wanted, int]] = []  # with the token that was used
@@ -371,10 +374,12 @@ class Lease:
             if delivery.endpoint_id in pins
         ]
         wanted = {version: it.event_shard for it, version in asked if not it.expired}
+        began = time.monotonic()
         found = await self._versions(wanted)
         late = [it for it, version in asked if version in wanted and version not in found]
         if late:
             await self.give_back(late)
+            self._on_late({it.endpoint_id for it in late}, time.monotonic() - began)
         return [
             (it, found.get(version))
             for it, version in asked

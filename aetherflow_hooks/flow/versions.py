@@ -5,6 +5,7 @@ Hands on the events with that version's body, or with why it cannot be made.
 Holds    data that makes no version fails alone; what takes long keeps nobody waiting for long.
 """
 
+import random
 import time
 from collections.abc import Mapping
 
@@ -14,7 +15,7 @@ from aetherflow_hooks.model import Event, Version
 from aetherflow_hooks.rules.bodies import Bodies, event_of
 from aetherflow_hooks.rules.versions import MAKING_MILLISECONDS, too_slow
 
-ONE_BY_ONE_SECONDS = 1.0  # where all together took too long; a turn of lease is no longer
+TURN_SECONDS = 1.0  # a turn of lease takes no longer for them, but for the last that is begun
 # What was made is used for other endpoints, and not for long: somebody may have deleted a version.
 MADE_SECONDS = 5.0
 MADE_BYTES_MAX = 4_194_304
@@ -28,6 +29,7 @@ class Versions:
         self._database = database
         self._made = Bodies(MADE_BYTES_MAX)
         self._made_until = 0.0
+        self._is_slow = False  # one by one is being made
 
     async def fetch(self, wanted: Mapping[Version, int]) -> dict[Version, Event | None]:
         """Give events of the shards that are named; those for which there was no time are missing.
@@ -38,37 +40,57 @@ class Versions:
         if now > self._made_until:
             self._made = Bodies(MADE_BYTES_MAX)
             self._made_until = now + MADE_SECONDS
-        found = {version: self._made.get(_key(version)) for version in wanted}
-        missing = {version: wanted[version] for version in wanted if found[version] is None}
-        if not missing:
-            return found
+        found: dict[Version, Event | None] = {
+            it: event for it in wanted if (event := self._made.get(_key(it)))
+        }
+        missing = {it: shard for it, shard in wanted.items() if it not in found}
+        until = now + TURN_SECONDS
         try:
-            return found | await self._make(missing)
+            while missing and time.monotonic() < until:
+                made = await self._make(missing)
+                found |= made
+                missing = {it: shard for it, shard in missing.items() if it not in made}
         except TookTooLong:
-            until = time.monotonic() + ONE_BY_ONE_SECONDS
-            for version, shard in missing.items():
-                if time.monotonic() < until:
-                    found[version] = await self._make_one(version, shard)
-                else:
-                    del found[version]
+            if not self._is_slow:  # no more than one lease is held up so
+                self._is_slow = True
+                try:
+                    found |= await self._make_some(missing, until)
+                finally:
+                    self._is_slow = False
         return found
+
+    async def _make_some(
+        self, wanted: Mapping[Version, int], until: float
+    ) -> dict[Version, Event | None]:
+        """Make them one by one, in no order: of the quick ones some are made in each turn."""
+        made: dict[Version, Event | None] = {}
+        for version in random.sample(list(wanted), len(wanted)):
+            if time.monotonic() >= until:
+                break
+            made[version] = await self._make_one(version, wanted[version])
+        return made
 
     async def _make_one(self, version: Version, shard: int) -> Event | None:
         try:
-            return (await self._make({version: shard})).get(version)
+            return (await self._make({version: shard}))[version]
         except TookTooLong:
             event_id, name = version
             rows = await self._database.rows("load_events", [shard], [event_id])
             return Event(event_id, rows[0]["type"], b"", too_slow(name)) if rows else None
 
-    async def _make(self, wanted: Mapping[Version, int]) -> dict[Version, Event]:
+    async def _make(self, wanted: Mapping[Version, int]) -> dict[Version, Event | None]:
+        """Make the first of these, and those for which there is time after it."""
         ids, names = zip(*wanted, strict=True)
-        async with self._database.transaction() as bound:
-            await bound.rows("limit_statement", MAKING_MILLISECONDS)
-            rows = await bound.rows("load_versions", list(wanted.values()), ids, names)
-        made = {}
-        for event_id, name, *content in rows:
+        asked = list(wanted.values()), ids, names, MAKING_MILLISECONDS // 2
+        rows = await self._database.rows_within(
+            "load_versions", *asked, milliseconds=MAKING_MILLISECONDS
+        )
+        made: dict[Version, Event | None] = dict.fromkeys(wanted)
+        for event_id, name, in_time, *content in rows:
             version = Version(event_id, name)
+            if not in_time:
+                del made[version]
+                continue
             made[version] = event = event_of(event_id, *content)
             if event.body:
                 self._made.put(event, _key(version))

@@ -135,6 +135,7 @@ async def delete_event_type(database: Database, event_type: str) -> None:
     """
     await show_event_type(database, event_type)
     async with audited(database, "event_type.delete", event_type, look=show_event_type) as bound:
+        await bound.rows("lock_event_type", event_type)  # whoever adds a version has it too
         if await bound.value("delete_event_type", event_type) is None:
             old = await show_event_type(bound, event_type)  # or somebody else has deleted it
             raise InputRefused(

@@ -128,9 +128,9 @@ async def made_version(database: Database, event_type: str, data: str, version: 
         InputRefused: that cannot be; the message may tell of the data.
     """
     try:
-        async with database.transaction() as bound:
-            await bound.rows("limit_statement", MAKING_MILLISECONDS)
-            ((made, problem, detail),) = await bound.rows("make_version", event_type, data, version)
+        ((made, problem, detail),) = await database.rows_within(
+            "make_version", event_type, data, version, milliseconds=MAKING_MILLISECONDS
+        )
     except TookTooLong:
         raise InputRefused(too_slow(version)) from None
     if problem is not None:

@@ -27,6 +27,7 @@ class Holder:
         self.endpoints: dict[str, Endpoint] = {}
         self.leased: list[Leased] = []
         self.back: list[Wanted] = []
+        self.late: set[str] = set()
         self.lease = Lease(
             world.database,
             settings or world.settings(),
@@ -36,6 +37,7 @@ class Holder:
             known=self.endpoints.get,
             keyring=lambda: Keyring({}),
             versions=Versions(world.database).fetch,
+            on_late=lambda ids, _: self.late.update(ids),
             hand_on=self.leased.append,
             hand_back=self.back.append,
         )
@@ -86,14 +88,15 @@ async def test_versions_for_which_there_is_no_time_are_given_back(
         " $$case data->>'n' when '2' then jsonb_object(array['x', factorial(30000)::text])"
         " else data end$$)"
     )
-    monkeypatch.setattr("aetherflow_hooks.flow.versions.ONE_BY_ONE_SECONDS", 0)
+    monkeypatch.setattr("aetherflow_hooks.flow.versions.TURN_SECONDS", 0)
     holder = Holder(world)
     assert (await holder.take(3, endpoint_id)).work == []
+    assert holder.late == {endpoint_id}
     waiting = (
         "select count(*) from aetherflow.deliveries where leased_until < now() and attempt = 0"
     )
     assert await world.value(waiting) == 3
-    monkeypatch.setattr("aetherflow_hooks.flow.versions.ONE_BY_ONE_SECONDS", 60)
+    monkeypatch.setattr("aetherflow_hooks.flow.versions.TURN_SECONDS", 60)
     work = (await holder.take(3, endpoint_id)).work
     events = [event for _, event in work if event]
     assert [event.body.partition(b'"data":')[2] for event in events] == [

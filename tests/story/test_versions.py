@@ -5,10 +5,12 @@ import json
 import re
 from typing import Any
 
+import asyncpg
 import pytest
 
-from aetherflow_hooks.db import Database
+from aetherflow_hooks.db import Database, database
 from aetherflow_hooks.errors import InputRefused, NotFound
+from aetherflow_hooks.flow import versions
 from aetherflow_hooks.manage.audit import list_changes
 from aetherflow_hooks.manage.deliveries import retry_delivery, show_delivery
 from aetherflow_hooks.manage.endpoints import show_endpoint
@@ -143,13 +145,16 @@ async def test_data_that_makes_no_version_fails_alone_and_leaves_its_endpoint_al
             '{"amount_cents": "canary"}',
             "{}",
             '{"amount_cents": 1e200000}',
+            '{"amount_cents": 1e131071}',
+            '{"amount_cents": 1, "all": [1e-16000]}',
+            f'{{"amount_cents": 1, "all": [0{", 0e-16383" * 101}]}}',
         )
     ]
     for n in range(1, 6):
         await world.emit(TYPE, f'{{"amount_cents": {n}00}}')
     await world.deliver()
     assert sorted(data["amount"] for data in came(world, "/a")) == [1, 2, 3, 4, 5]
-    assert len(came(world, "/b")) == 8
+    assert len(came(world, "/b")) == len(bad) + 5
     rows = await world.rows(
         "select event_id, attempt, outcome, verdict, error, status from aetherflow.attempts"
         " where endpoint_id = $1 and verdict <> 'delivered' order by event_id, attempt",
@@ -164,8 +169,9 @@ async def test_data_that_makes_no_version_fails_alone_and_leaves_its_endpoint_al
         start + "the expression of v fails (22P02)",
         start + "the expression of v gives nothing and not an object",
         start + "jsonb cannot hold it (22003)",
+        *[start + "it has numbers of over 300 digits"] * 3,
     ]
-    assert await world.value("select count(*) from aetherflow.dead where reason = 'exhausted'") == 3
+    assert await world.value("select count(*) from aetherflow.dead where reason = 'exhausted'") == 6
     assert (await show_endpoint(world.database, endpoint["id"]))["failing_since"] is None
     shown = await show_delivery(world.database, f"dlv_{bad[0][4:]}_{endpoint['id'][3:]}")
     assert "canary" in shown["request"]["body"]  # who may see the data is told all
@@ -188,6 +194,138 @@ async def test_an_expression_that_takes_too_long_keeps_nobody_waiting(world: Wor
     with pytest.raises(InputRefused, match="took over 500 ms"):
         await made_version(world.database, TYPE, '{"slow": 30000}', "v")
     assert (await show_endpoint(world.database, endpoint["id"]))["failing_since"] is None
+
+
+async def test_what_postgres_does_not_break_off_is_cut(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search for what nearly stands everywhere looks at no interrupt."""
+    monkeypatch.setattr(versions, "MAKING_MILLISECONDS", 100)
+    monkeypatch.setattr(database, "CUT_SECONDS", 0.1)
+    replaced = "jsonb_object(array['x', replace(data->>'in', data->>'what', '')])"
+    await order_paid(world)
+    await world.connection.execute(
+        "insert into aetherflow.payload_versions (type, version, expression) values ($1, 'v', $2)",
+        TYPE,
+        replaced,
+    )
+    await world.endpoint("/a", payload_version="v", retry_schedule_seconds=[])
+    await world.emit(TYPE, json.dumps({"in": "a" * 90_000, "what": "b" + "a" * 45_000}))
+    await world.emit(TYPE, '{"in": "abc", "what": "b"}')
+    await world.deliver(database={"command_timeout_seconds": 1})
+    assert came(world, "/a") == [{"x": "ac"}]
+    error = await world.value("select error from aetherflow.attempts where verdict = 'dead'")
+    assert "it took over" in error
+
+
+async def test_those_for_which_there_was_no_time_come_soon(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has to find them: a look for what was forgotten would come after five minutes."""
+    monkeypatch.setattr(versions, "MAKING_MILLISECONDS", 50)
+    monkeypatch.setattr(versions, "TURN_SECONDS", 0.12)
+    slow = (
+        "case when data ? 'slow' then jsonb_object(array['x',"
+        " factorial((data->>'slow')::bigint)::text]) else data end"
+    )
+    await order_paid(world, v=slow)
+    await world.endpoint("/a", payload_version="v", retry_schedule_seconds=[])
+    await world.endpoint("/warm")
+    async with world.engine(pace={"discover_seconds": 300}):
+        await world.emit(TYPE, '{"n": 0}')
+        await world.settled()
+        for data in (*['{"slow": 30000}'] * 6, '{"n": 1}'):
+            await world.emit(TYPE, data)
+        await world.settled()
+    assert [data["n"] for data in came(world, "/a")] == [0, 1]
+    assert await world.value("select count(*) from aetherflow.dead") == 6
+
+
+async def test_who_waits_for_a_lock_is_charged_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(versions, "MAKING_MILLISECONDS", 50)
+    await order_paid(world, v=AMOUNT)
+    await world.endpoint("/a", payload_version="v", retry_schedule_seconds=[])
+    waits = (
+        "select virtualtransaction from pg_locks"
+        " where not granted and relation = 'aetherflow.payload_versions'::regclass"
+    )
+    await world.emit(TYPE, '{"amount_cents": 100}')
+    holder = await asyncpg.connect(world.dsn)
+    waited: set[str] = set()
+    async with holder.transaction():
+        await holder.execute("lock table aetherflow.payload_versions")
+        async with world.engine():
+            while len(waited) < 3:
+                waited |= {row[0] for row in await world.rows(waits)}
+                await asyncio.sleep(0.01)
+            await holder.execute("rollback; begin")
+            await world.settled()
+    await holder.close()
+    assert came(world, "/a") == [{"amount": 1}]
+    assert await world.value("select count(*) from aetherflow.attempts") == 1
+
+
+async def test_who_asks_for_a_version_never_gets_what_was_emitted(world: World) -> None:
+    """Nor at once, as fan-out leases for endpoints that have no work."""
+    await order_paid(world, v=AMOUNT)
+    await world.endpoint("/a", payload_version="v")
+    async with world.engine():
+        for _ in range(20):
+            await world.emit(TYPE, '{"amount_cents": 100}')
+            await world.settled()
+    assert came(world, "/a") == [{"amount": 1}] * 20
+
+
+async def test_a_change_of_versions_holds_while_an_engine_runs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert versions.MADE_SECONDS <= 5
+    monkeypatch.setattr(versions, "MADE_SECONDS", 0)
+    await order_paid(world, v=AMOUNT)
+    await world.endpoint("/a", "500,200", payload_version="v", retry_schedule_seconds=[3_600])
+    async with world.engine():
+        await world.emit(TYPE, '{"amount_cents": 100}')
+        await world.until("select exists (select from aetherflow.attempts)")
+        await delete_version(world.database, TYPE, "v")
+        await world.until("select bool_and(leased_until < now()) from aetherflow.deliveries")
+        await world.make_due()
+        await world.settled()
+    assert came(world, "/a") == [{"amount": 1}, {"amount_cents": 100}]
+
+
+async def test_what_becomes_too_large_is_refused(world: World) -> None:
+    large = "jsonb_object(array['x', repeat('a', (data->>'n')::integer)])"
+    await add_event_type(world.database, TYPE, example='{"n": 1}')
+    await add_version(world.database, TYPE, "v", large)
+    assert await made_version(world.database, TYPE, '{"n": 2}', "v") == '{"x": "aa"}'
+    with pytest.raises(InputRefused, match="over 16 MiB"):
+        await made_version(world.database, TYPE, '{"n": 16777216}', "v")
+
+
+async def test_there_are_only_so_many(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aetherflow_hooks.manage.versions.VERSIONS_MAX", 2)
+    await order_paid(world, a="data", b="data")
+    assert "has 2 versions" in await refused(world, "data", "c")
+
+
+async def test_a_type_that_is_deleted_leaves_no_version(world: World) -> None:
+    async def both(n: int) -> None:
+        await add_event_type(world.database, f"t.{n}", example="{}")
+        await asyncio.gather(
+            add_version(world.database, f"t.{n}", "v", "data"),
+            delete_event_type(world.database, f"t.{n}"),
+            return_exceptions=True,
+        )
+
+    for n in range(20):
+        await both(n)
+    orphans = (
+        "select count(*) from aetherflow.payload_versions v"
+        " where not exists (select from aetherflow.event_types t where t.type = v.type)"
+    )
+    assert await world.value(orphans) == 0
 
 
 async def test_orders_replays_and_retries_by_hand_go_by_the_version(world: World) -> None:

@@ -108,7 +108,16 @@ begin
             return;
         end if;
     end loop;
-    if shape is not null then
+    -- A few characters stand for very many, which Postgres would write out: up to 131,072 before the point and
+    -- 16,383 behind it, of which all may be zeros.
+    if shape is not null and data ~ '[eE][+-]?[0-9]{3}' and (
+        jsonb_path_exists(
+            shape, '$.** ? (@.type() == "number" && (@ > 1e300 || @ < -1e300 || (@ != 0 && @ < 1e-300 && @ > -1e-300)))')
+        or regexp_count(data, '[0-9.][eE][+-]?[0-9]{3,}\s*[],}]') > 100
+    ) then
+        problem := format('the data cannot be made into version %s: it has numbers of over 300 digits', pinned);
+        made := null;
+    elsif shape is not null then
         made := shape::text;
         if octet_length(made) > 16777216 then
             problem := format('the data cannot be made into version %s: it would be over 16 MiB', pinned);
@@ -116,6 +125,8 @@ begin
         end if;
     end if;
 exception
+    when transaction_rollback or lock_not_available or operator_intervention or disk_full then
+        raise;  -- these are no fault of the data
     when others then
         problem := format('the data cannot be made into version %s: %s (%s)', pinned, doing, sqlstate);
         detail := sqlerrm;
