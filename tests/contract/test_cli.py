@@ -8,6 +8,7 @@ import subprocess
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -23,8 +24,9 @@ from aetherflow_hooks.cli import commands, main
 from aetherflow_hooks.config import Settings, render
 from aetherflow_hooks.db.statements import migrations
 from aetherflow_hooks.dev.receiver import Receiver
+from aetherflow_hooks.receive import verify
 from tests.authority import Authority
-from tests.conftest import settings_for
+from tests.conftest import settings_for, until
 
 OURS = ("AETHERFLOW_HOOKS_", "DATABASE_URL")
 URL = "https://example.com/hook"
@@ -1075,3 +1077,142 @@ def test_what_an_endpoint_that_is_polled_cannot_have_is_refused(
     polled = hooks("endpoint", "add", "--poll", "--json").json["id"]
     assert "is polled" in failed(hooks("endpoint", "test", polled))
     assert "has no timeout" in failed(hooks("endpoint", "update", polled, "--timeout", "5"))
+
+
+# All of it, beside an engine that runs.
+
+
+async def test_whatever_is_to_be_done_is_done_by_commands(dsn: str, receiver: Receiver) -> None:  # noqa: PLR0915  one story
+    async def said(*arguments: str, stdin: str = "") -> Said:
+        return await asyncio.to_thread(
+            run, *arguments, "--dsn", dsn, stdin=stdin, AETHERFLOW_HOOKS_PROFILE="development"
+        )
+
+    async def told(*arguments: str, stdin: str = "") -> Any:
+        return (await said(*arguments, "--json", stdin=stdin)).json
+
+    async def done(*arguments: str, stdin: str = "") -> str:
+        answer = await said(*arguments, stdin=stdin)
+        assert answer.code == 0, answer.err
+        return answer.out
+
+    async def find(count: int, *arguments: str) -> list[Any]:
+        """Give rows as soon as there are just so many."""
+        found: list[Any] = []
+
+        async def are_there() -> bool:
+            found[:] = await told(*arguments)
+            return len(found) == count
+
+        await until(are_there, " ".join(arguments))
+        return found
+
+    schema = '{"required": ["amount"], "properties": {"amount": {"type": "number"}}}'
+    async with start_engine(settings_for(dsn)):
+        # The catalogue, and a version of a type.
+        await done("event-type", "add", "order.paid", "--schema", "-", stdin=schema)
+        await done("event-type", "change", "order.paid", "--example", "-", stdin='{"amount": 1}')
+        doubled = "jsonb_set(data, '{amount}', ((data->>'amount')::numeric * 2)::text::jsonb)"
+        await done("event-type", "version", "add", "order.paid", "2024-01-01", doubled)
+        assert {row["type"] for row in await told("event-type", "list")} >= {"order.paid"}
+
+        # Endpoints: one with all that can be asked for, one that breaks, one that polls.
+        choosing = ["--events", "order.*", "--filter", "$.amount > 10", "--channels", "eu"]
+        limits = ["--rate", "100", "--burst", "10", "--max-in-flight", "5", "--timeout", "5"]
+        notes = ["--label", "gold", "--metadata", '{"plan": 1}', "--description", "theirs"]
+        own = await told(
+            *("endpoint", "add", receiver.url("/own"), "--tenant", "acme", "--retries", "none"),
+            *("--payload-version", "2024-01-01", "--header", "X-Own=1", *choosing, *limits, *notes),
+        )
+        broken = await told(
+            *("endpoint", "add", receiver.url("/broken", "500,500,200"), "--tenant", "acme"),
+            *("--retries", "none", "--events", "user.*"),
+        )
+        polled = await told("endpoint", "add", "--poll", "--tenant", "acme", "--events", "user.*")
+        assert "gold" in str(await told("endpoint", "list", "--label", "gold"))
+        tried = "endpoint", "test", own["id"], "--type", "order.paid", "--data", '{"amount": 1}'
+        assert "answered 200" in await done(*tried)
+
+        # What it chooses comes, as the version has it; nothing else does.
+        order = ["emit", "order.paid", "--tenant", "acme", "--channel", "eu", "--validate"]
+        assert "amount" in failed(await said(*order[:2], "{}", *order[2:]))
+        first = (await done(*order[:2], '{"amount": 20}', *order[2:])).strip()
+        await done(*order[:2], '{"amount": 5}', *order[2:])
+        await done(*order[:2], '{"amount": 30}', "--tenant", "acme")
+        (attempt,) = await find(1, "attempt", "list", "--type", "order.paid")
+        assert (attempt["event_id"], attempt["status"]) == (first, 200)
+        request = receiver.at("/own")[-1]
+        assert orjson.loads(request.body)["data"] == {"amount": 40}
+        assert request.headers["x-own"] == "1"
+        verify(request.body, request.headers, own["secret"])
+
+        # Paused, it waits; a later event is cancelled; the content of one is deleted.
+        await done("endpoint", "pause", own["id"])
+        second = (await done(*order[:2], '{"amount": 50}', *order[2:])).strip()
+        (waiting,) = await find(1, "delivery", "list", "--endpoint", own["id"])
+        assert waiting["event_id"] == second
+        await done("endpoint", "resume", own["id"])
+        await find(2, "attempt", "list", "--type", "order.paid", "--verdict", "delivered")
+        tomorrow = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%dT%H:%M:%SZ}"
+        later = await done(*order[:2], '{"amount": 60}', *order[2:], "--deliver-at", tomorrow)
+        await done("event", "cancel", later.strip())
+        await done("event", "expunge", second, stdin="y\n")
+        assert (await told("event", "show", second))["data"] is None
+
+        # What fails is seen, retried by hand, and replayed after it was counted.
+        for n in range(2):
+            await done("emit", "user.joined", f'{{"n": {n}}}', "--tenant", "acme")
+        dead = await find(2, "delivery", "list", "--state", "dead")
+        await find(2, "attempt", "list", "--only-failed", "--status", "5xx")
+        assert {own["id"], broken["id"], polled["id"]} <= set((await done("status")).split())
+        shown = await done("delivery", "show", dead[0]["id"])
+        assert "X-AetherFlow-Signature" in shown
+        assert "answered 500" in shown
+        await done("delivery", "retry", dead[0]["id"])
+        await find(1, "delivery", "list", "--state", "dead")
+        counting = ["replay", "--endpoint", broken["id"], "--only-failed"]
+        assert "1 " in await done(*counting, "--dry-run")
+        replayed = await told(*counting, "--yes", "--follow")
+        assert (replayed["state"], replayed["made"]) == ("done", 1)
+        await find(0, "delivery", "list", "--state", "dead")
+        assert (await told("replay", "list"))[0]["id"] == replayed["id"]
+
+        # The consumer that polls was given both, and acknowledges them.
+        given = await told("endpoint", "poll", polled["id"])
+        assert len(given["items"]) == 2
+        for item in given["items"]:
+            verify(item["body"].encode(), item["headers"], polled["secret"])
+        await done("endpoint", "poll", polled["id"], "--ack", given["cursor"])
+
+        # It is changed, gets a new secret, and all that there is: also from before.
+        new = await told("endpoint", "rotate-secret", own["id"])
+        await done("endpoint", "update", own["id"], "--reset", "filter", "--reset", "channels")
+        await done("endpoint", "update", own["id"], "--reset", "payload-version", "--rate", "50")
+        filled = await told("replay", "--endpoint", own["id"], "--yes", "--follow")
+        assert filled["made"] == 3  # what was cancelled or expunged is not among them
+        await find(0, "delivery", "list", "--endpoint", own["id"])
+        last = receiver.at("/own")[-1]
+        for secret in (own["secret"], new["secret"]):
+            verify(last.body, last.headers, secret)
+
+        async def is_counted() -> bool:
+            points = await told("numbers", "--endpoint", own["id"])
+            return bool(sum(point["delivered"] for point in points) == 2 + filled["made"])
+
+        await until(is_counted)
+
+        # Who may look, and what was done.
+        token = await told("token", "add", "ci", "--scope", "read", "--tenant", "acme")
+        await done("token", "revoke", token["id"])
+        link = await told("link", "add", "acme")
+        await done("link", "revoke", link["id"])
+        await done("endpoint", "disable", broken["id"])
+        await done("endpoint", "enable", broken["id"])
+        await done("endpoint", "delete", broken["id"])
+        assert "there is no endpoint" in failed(await said("endpoint", "show", broken["id"]))
+        actions = {row["action"] for row in await told("audit", "--limit", "100")}
+        assert actions >= {
+            *("endpoint.add", "endpoint.change", "endpoint.delete", "version.add"),
+            *("delivery.retry", "replay.start", "event.cancel", "event.expunge"),
+            *("endpoint.rotate_secret", "endpoint.set_state", "token.revoke", "link.revoke"),
+        }
