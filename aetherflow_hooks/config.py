@@ -133,7 +133,7 @@ class LeaseSettings(Section):
         description="How much longer than its endpoint's timeout a lease lasts.",
     )
     bodies_max_bytes: int = Field(
-        33_554_432,
+        16_777_216,
         ge=1_048_576,
         description="Memory for bodies that are kept for the next endpoint or attempt.",
     )

@@ -17,7 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Generator
 from datetime import timedelta
 from functools import partial
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from aetherflow_hooks.config import Settings, load
 from aetherflow_hooks.db import Database, Listener, check_schema, migrate
@@ -64,7 +64,9 @@ from aetherflow_hooks.rules.retry import judge
 from aetherflow_hooks.rules.states import OUTCOME_WORDS, VERDICT_WORDS
 from aetherflow_hooks.shards import Shards
 from aetherflow_hooks.watch.log import LogEvent, log, wants_info
-from aetherflow_hooks.web.server import Hooks, Server
+
+if TYPE_CHECKING:
+    from aetherflow_hooks.web.server import Server
 
 Done = Callable[[Reply | None], None]  # what a POST told of its endpoint; None: it was not made
 TASKS = "aetherflow_hooks "  # how the names of our tasks begin
@@ -172,15 +174,7 @@ class Engine:
             first_after_seconds=min(settings.sweep.every_seconds, FIRST_SWEEP_SECONDS),
         )
         self._released = asyncio.Event()  # set unless the database was restored
-        self._web = Server(
-            settings,
-            Hooks(
-                self._post.try_out,
-                self._faults,
-                on_recorded=self._tally.saw,
-                is_released=self._released.is_set,
-            ),
-        )
+        self._web = None if settings.web.port is None else self._make_web(settings)
         self._tasks: list[asyncio.Task[None]] = []
         self._draining = asyncio.Event()
         self._stopped = asyncio.Event()
@@ -192,6 +186,20 @@ class Engine:
         self._returning = asyncio.Event()
         self._others: set[int] = set()  # shards of other engines that have new work
         self._others_wake = asyncio.Event()
+
+    def _make_web(self, settings: Settings) -> "Server":
+        # Most engines listen nowhere, and to load it takes 7 MB.
+        from aetherflow_hooks.web.server import Hooks, Server  # noqa: PLC0415
+
+        return Server(
+            settings,
+            Hooks(
+                self._post.try_out,
+                self._faults,
+                on_recorded=self._tally.saw,
+                is_released=self._released.is_set,
+            ),
+        )
 
     async def _start(self, *, restored: bool) -> None:
         """Connect, take a share of the work, and begin, unless the database was `restored`.
@@ -220,9 +228,11 @@ class Engine:
             else:
                 self._released.set()
                 await self._shards.turn()
-            await self._web.start()
+            if self._web is not None:
+                await self._web.start()
         except BaseException:
-            await self._web.stop()
+            if self._web is not None:
+                await self._web.stop()
             await self._post.close()
             await self._database.close()
             raise
@@ -271,7 +281,8 @@ class Engine:
         self._draining.set()
         log.info(LogEvent.ENGINE_STOPPING, in_flight=self._pace.in_flight)
         try:
-            await self._web.stop()
+            if self._web is not None:
+                await self._web.stop()
             self._cancel(
                 *("fanout", "wide", "search", "others", "replay"),
                 *("backlog", "health", "hold", "sweep", "listen"),
@@ -337,7 +348,8 @@ class Engine:
 
     def _arrived(self, endpoint_id: str) -> None:
         """Fanout → web: somebody may be waiting to be given this."""
-        self._web.arrived(endpoint_id)
+        if self._web is not None:
+            self._web.arrived(endpoint_id)
 
     def _replayed(self, shard: int, endpoint_id: str) -> None:
         """Replay → pace: an endpoint has new work."""
@@ -703,7 +715,8 @@ class Engine:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._pace.drain(0)
-        await self._web.stop()
+        if self._web is not None:
+            await self._web.stop()
         await self._post.close()
         await self._database.close()
 
