@@ -316,7 +316,7 @@ class Pace:
                 if not lane.queued:
                     self._return_waiting(lane)
                 continue
-            lane.waiting.popleft()
+            del lane.waiting[0]
             self._enqueue(lane)
             self._slots.start(lane, now)
             if not lane.waiting:

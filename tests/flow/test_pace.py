@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -242,10 +242,10 @@ async def test_leases_for_new_endpoints_follow_the_answers_of_those_before() -> 
         bench.pace._trials.end(lanes[name], 60.0)
         bench.pace._trials.start(lanes[name])
     for lane in lanes.values():
-        lane.waiting = deque(
+        lane.waiting = [
             (waiting._replace(leased_at_monotonic=waiting.leased_at_monotonic - 11), event)
             for waiting, event in lane.waiting
-        )
+        ]
     served += await bench.answer_all(Reply.SILENT)
     assert (len(bench.back), bench.pace.leased) == (200 - served, 0)
     has.update(waiting.endpoint_id for waiting in bench.back)
