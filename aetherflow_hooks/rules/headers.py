@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from aetherflow_hooks.errors import InputRefused
-from aetherflow_hooks.rules.sealing import SEALED_PREFIX
+from aetherflow_hooks.rules.signing import SEALED_PREFIX
 
 HEADERS_MAX = 20
 VALUE_CHARACTERS_MAX = 4096

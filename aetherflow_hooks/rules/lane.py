@@ -70,7 +70,7 @@ class Lane:
 
     endpoint: Endpoint
     bucket: Bucket
-    # On lease, not sent yet. A list, since it is short: an empty deque has 600 bytes, and lanes many.
+    # On lease, not sent yet. A list, since it is short: an empty deque has 600 bytes.
     waiting: list[tuple[Delivery, Event]] = field(default_factory=list)
     in_flight: int = 0
     is_due: bool = False  # the database has work that was not asked for yet

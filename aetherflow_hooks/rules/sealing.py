@@ -16,8 +16,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from aetherflow_hooks.errors import InputRefused, SecretUnreadable
+from aetherflow_hooks.rules.signing import SEALED_PREFIX
 
-SEALED_PREFIX = "sealed:"  # nothing that a user gives begins so
 PREFIX = f"{SEALED_PREFIX}1:"
 KEY_BYTES = 32
 NONCE_BYTES = 12

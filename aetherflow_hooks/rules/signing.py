@@ -15,20 +15,17 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import (
-    Ed25519PrivateKey,
-    Ed25519PublicKey,
-)
+from typing import TYPE_CHECKING, Any
 
 from aetherflow_hooks.errors import InputRefused
-from aetherflow_hooks.rules.sealing import SEALED_PREFIX
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 PREFIX = "whsec_"
 PRIVATE_PREFIX = "whsk_"
 PUBLIC_PREFIX = "whpk_"
+SEALED_PREFIX = "sealed:"  # of what is stored: nothing that a user gives begins so
 KEY_BYTES = range(24, 64 + 1)  # what Standard Webhooks allows
 OWN_CHARACTERS = range(16, 256 + 1)  # of a secret that the user brings
 NEW_KEY_BYTES = 32
@@ -44,7 +41,7 @@ class Keys:
     """
 
     aetherflow: bytes = field(repr=False)
-    standard: bytes | Ed25519PrivateKey = field(repr=False)
+    standard: "bytes | Ed25519PrivateKey" = field(repr=False)
     _own_mac: Any = field(init=False, repr=False, compare=False)
     _standard_mac: Any = field(init=False, repr=False, compare=False)
 
@@ -73,7 +70,7 @@ class Keys:
 def new_secret(random_bytes: bytes, *, ed25519: bool = False) -> str:
     """Make a secret of `random_bytes`: 24 to 64, NEW_KEY_BYTES of them for Ed25519."""
     if ed25519:
-        private = Ed25519PrivateKey.from_private_bytes(random_bytes)
+        private = _key_of(random_bytes)
         both = random_bytes + private.public_key().public_bytes_raw()
         return PRIVATE_PREFIX + base64.b64encode(both).decode()
     if len(random_bytes) not in KEY_BYTES:
@@ -174,12 +171,9 @@ def is_signed_by(
     key, given = _decoded(public_key, PUBLIC_PREFIX), _base64(text)
     if version != "v1a" or given is None or key is None or len(key) != ED25519_BYTES:
         return False
-    try:
-        verifier = Ed25519PublicKey.from_public_bytes(key)
-        verifier.verify(given, _signed(message_id, unix_seconds, body))
-    except InvalidSignature:
-        return False
-    return True
+    from aetherflow_hooks.rules import ed25519  # noqa: PLC0415  see there
+
+    return ed25519.is_signed(key, given, _signed(message_id, unix_seconds, body))
 
 
 def _signed(message_id: str, unix_seconds: int, body: bytes) -> bytes:
@@ -196,13 +190,19 @@ def _begun(key: Any) -> Any:
     return getattr(begun, "_hmac", None) or begun
 
 
-def _private_key(secret: str) -> Ed25519PrivateKey | None:
+def _private_key(secret: str) -> "Ed25519PrivateKey | None":
     both = _decoded(secret, PRIVATE_PREFIX)
     if both is None or len(both) != 2 * ED25519_BYTES:
         return None
-    private = Ed25519PrivateKey.from_private_bytes(both[:ED25519_BYTES])
+    private = _key_of(both[:ED25519_BYTES])
     public = private.public_key().public_bytes_raw()
     return private if public == both[ED25519_BYTES:] else None
+
+
+def _key_of(seed: bytes) -> "Ed25519PrivateKey":
+    from aetherflow_hooks.rules import ed25519  # noqa: PLC0415  see there
+
+    return ed25519.private_key(seed)
 
 
 def _decoded(text: str, prefix: str) -> bytes | None:

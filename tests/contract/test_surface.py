@@ -20,9 +20,11 @@ SOURCES = {
 PUBLIC = {
     "Engine": None,
     "HooksError": None,
+    "NewEvent": "type data tenant idempotency_key deliver_at expires_at ordering_key channels",
     "Settings": None,
     "emit": "connection type data tenant idempotency_key deliver_at expires_at ordering_key"
     " channels validate schema",
+    "emit_many": "connection events schema",
     "load_config": "file environment given",
     "migrate": "settings",
     "start_engine": "config dsn migrate restored",
