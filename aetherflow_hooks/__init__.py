@@ -41,6 +41,6 @@ __getattr__, __dir__ = names(
         "load_config": "aetherflow_hooks.config:load",
         "migrate": "aetherflow_hooks.db:migrate",
         "start_engine": "aetherflow_hooks.engine:start_engine",
-        "verify": "aetherflow_hooks.receive.verify:verify",
+        "verify": "aetherflow_hooks.receive.signatures:verify",
     },
 )

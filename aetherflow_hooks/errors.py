@@ -15,7 +15,8 @@ HooksError
 ├── SchemaTooNew             the database is newer than this program
 ├── DatabaseUnfit            the server can never serve us: too old, or not UTF-8
 ├── EmbeddedPostgresError    the private Postgres cannot be used here
-└── BadSignature             a request that was not signed with the expected secret
+├── BadSignature             a request that was not signed with the expected secret
+└── NotAWebhook              a request that was, and has nothing that can be read
 """
 
 from collections.abc import Mapping, Sequence
@@ -131,3 +132,7 @@ class EmbeddedPostgresError(HooksError):
 
 class BadSignature(HooksError):
     """A request whose signature does not fit its body, its secret or the time."""
+
+
+class NotAWebhook(HooksError):
+    """A request that was signed with the expected secret, and whose body is no webhook."""

@@ -13,7 +13,7 @@ from aetherflow_hooks import start_engine
 from aetherflow_hooks.manage import polls
 from aetherflow_hooks.manage.events import emit_event
 from aetherflow_hooks.manage.tokens import Scope, revoke_token
-from aetherflow_hooks.receive.verify import verify, verify_body
+from aetherflow_hooks.receive.signatures import verify, verify_body
 from aetherflow_hooks.web import waiting
 from aetherflow_hooks.web.api import poll
 from tests.conftest import World, until

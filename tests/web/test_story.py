@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from aetherflow_hooks.manage.tokens import Scope
-from aetherflow_hooks.receive.verify import verify
+from aetherflow_hooks.receive.signatures import verify
 from tests.web.conftest import Api, Client
 
 

@@ -1,0 +1,1 @@
+insert into aetherflow_seen (event_id) values ($1::text) on conflict do nothing returning true

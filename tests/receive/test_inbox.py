@@ -1,0 +1,269 @@
+"""Inbox: stored once, answered at once, processed afterwards."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from aetherflow_hooks import drivers
+from aetherflow_hooks.receive import Hooks, Inbox, Webhook
+from tests.conftest import until
+from tests.receive.requests import SECRET, request
+from tests.receive.sources import SOURCES, Source, asyncpg_pool, psycopg_pool_sync
+
+AT_ONCE = (0.0, 0.0)  # seconds until the second and the third try
+
+
+@asynccontextmanager
+async def inbox_of(source: Source, dsn: str, hooks: Hooks, **options: Any) -> AsyncIterator[Inbox]:
+    async with source(dsn) as opened:
+        inbox = Inbox(hooks, opened, **{"retry_seconds": AT_ONCE, **options})
+        for _ in range(2):
+            if inbox.is_awaited:
+                await inbox.create()
+            else:
+                await asyncio.to_thread(inbox.create_sync)
+        yield inbox
+
+
+async def waiting(inbox: Inbox) -> tuple[int, int]:
+    told = (
+        await inbox.waiting() if inbox.is_awaited else await asyncio.to_thread(inbox.waiting_sync)
+    )
+    return told.waiting, told.failed
+
+
+async def emptied(inbox: Inbox) -> None:
+    async def is_empty() -> bool:
+        return (await waiting(inbox))[0] == 0
+
+    await until(is_empty)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+async def test_an_event_is_stored_once_and_processed_afterwards(
+    source: Source, empty_dsn: str
+) -> None:
+    hooks = Hooks(SECRET)
+    got: list[int] = []
+
+    if source in (SOURCES[0], SOURCES[1], SOURCES[3], SOURCES[4]):
+
+        @hooks.on("a.b")
+        async def awaited(webhook: Webhook[Any], connection: Any) -> None:
+            await drivers.fetch(connection, "insert into work values ($1::text)", webhook.id)
+            got.append(webhook.data["n"])
+    else:
+
+        @hooks.on("a.b")
+        def handle(webhook: Webhook[Any], connection: Any) -> None:
+            drivers.fetch_sync(connection, "insert into work values ($1::text)", webhook.id)
+            got.append(webhook.data["n"])
+
+    async with inbox_of(source, empty_dsn, hooks) as inbox, asyncpg_pool(empty_dsn) as pool:
+        await pool.execute("create table work (id text)")
+        made = [request(f"evt_{n}", f'{{"n": {n}}}') for n in range(5)]
+        answers = await asyncio.gather(*(inbox.receive(*made[n % 5]) for n in range(20)))
+        assert {answer.status for answer in answers} == {200}
+        assert (await inbox.receive(made[0][0], {})).status == 401
+        assert await waiting(inbox) == (5, 0)
+        assert got == []
+        async with inbox:
+            await emptied(inbox)
+            assert (await inbox.receive(*made[3])).status == 200
+            await inbox.receive(*request("evt_9", '{"n": 9}'))
+            await emptied(inbox)
+        assert sorted(got) == [0, 1, 2, 3, 4, 9]
+        assert await pool.fetchval("select count(distinct id) = 6 and count(*) = 6 from work")
+        assert await pool.fetchval("select count(*) from aetherflow_inbox where body is null") == 6
+
+
+async def test_in_a_thread_of_an_application_that_awaits_nothing(empty_dsn: str) -> None:
+    hooks = Hooks(SECRET)
+    got: list[str] = []
+    hooks.on("*")(lambda webhook: got.append(webhook.id))
+
+    def serve(inbox: Inbox) -> None:
+        with inbox.in_thread():
+            assert inbox.receive_sync(*request("evt_1")).status == 200
+            assert inbox.receive_sync(*request("evt_1")).status == 200
+            while inbox.waiting_sync().waiting:
+                pass
+
+    async with inbox_of(psycopg_pool_sync, empty_dsn, hooks) as inbox:
+        await asyncio.to_thread(serve, inbox)
+    assert got == ["evt_1"]
+
+
+async def test_what_fails_is_undone_tried_again_and_left_at_last(empty_dsn: str) -> None:
+    hooks = Hooks(SECRET)
+    tries: list[str] = []
+    is_mended = False
+
+    @hooks.on("a.b")
+    async def fail(webhook: Webhook[Any], connection: Any) -> None:
+        await connection.execute("insert into work values ($1)", webhook.id)
+        tries.append(webhook.id)
+        if not is_mended and not (webhook.id == "evt_once" and len(tries) > 3):
+            raise ValueError("no\0pe")
+
+    async with inbox_of(asyncpg_pool, empty_dsn, hooks) as inbox, asyncpg_pool(empty_dsn) as pool:
+        await pool.execute("create table work (id text)")
+        async with inbox:
+            await inbox.receive(*request("evt_1"))
+            await emptied(inbox)
+            assert tries == ["evt_1"] * 3
+            assert await waiting(inbox) == (0, 1)
+            assert await pool.fetchval("select error from aetherflow_inbox") == "ValueError: nope"
+            await inbox.receive(*request("evt_once"))
+            await emptied(inbox)
+            assert await pool.fetch("select * from work") == [("evt_once",)]
+            is_mended = True
+            assert await inbox.retry_failed() == 1
+            await emptied(inbox)
+            assert await pool.fetchval("select count(*) from work") == 2
+
+
+async def test_events_of_one_key_come_one_by_one_and_in_order(empty_dsn: str) -> None:
+    hooks = Hooks(SECRET)
+    done: dict[str, list[int]] = {"a": [], "b": []}
+    under_way: set[str] = set()
+    failed: set[str] = set()
+
+    @hooks.on("a.b")
+    async def handle(webhook: Webhook[Any]) -> None:
+        key, n = webhook.data["key"], webhook.data["n"]
+        assert key not in under_way
+        under_way.add(key)
+        await asyncio.sleep(0.001)
+        under_way.discard(key)
+        if n % 7 == 3 and webhook.id not in failed:
+            failed.add(webhook.id)
+            raise ValueError("again")
+        if key == "a" and n == 5:
+            raise ValueError("never")
+        done[key].append(n)
+
+    async with inbox_of(asyncpg_pool, empty_dsn, hooks, key=lambda w: w.data["key"]) as inbox:
+        made = [
+            request(f"evt_{key}{n}", f'{{"key": "{key}", "n": {n}}}')
+            for n in range(30)
+            for key in ("a", "b")
+        ]
+        async with inbox:
+            for one in made:
+                await inbox.receive(*one)
+                await inbox.receive(*one)
+            await emptied(inbox)
+            assert done["b"] == list(range(30))
+            assert done["a"] == [n for n in range(30) if n != 5]
+        assert await waiting(inbox) == (0, 1)
+
+
+async def test_processes_share_the_work(empty_dsn: str) -> None:
+    hooks = Hooks(SECRET)
+    got: list[str] = []
+
+    @hooks.on("a.b")
+    async def handle(webhook: Webhook[Any]) -> None:
+        await asyncio.sleep(0.002)
+        got.append(webhook.id)
+
+    async with (
+        inbox_of(asyncpg_pool, empty_dsn, hooks, concurrency=3) as first,
+        inbox_of(asyncpg_pool, empty_dsn, hooks, concurrency=3) as second,
+    ):
+        for n in range(60):
+            await first.receive(*request(f"evt_{n}"))
+        async with first, second:
+            await emptied(first)
+    assert len(got) == len(set(got)) == 60
+
+
+async def test_what_died_with_its_process_is_taken_up_by_another(
+    empty_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hooks = Hooks(SECRET)
+    began = asyncio.Event()
+    dies = True
+    got: list[str] = []
+
+    @hooks.on("a.b")
+    async def handle(webhook: Webhook[Any], connection: Any) -> None:
+        await connection.execute("insert into work values ($1)", webhook.id)
+        if dies:
+            began.set()
+            await asyncio.Event().wait()
+        got.append(webhook.id)
+
+    monkeypatch.setattr("aetherflow_hooks.receive.inbox.CLAIM_SECONDS", 0.05)
+    async with inbox_of(asyncpg_pool, empty_dsn, hooks) as inbox, asyncpg_pool(empty_dsn) as pool:
+        await pool.execute("create table work (id text)")
+        await inbox.receive(*request("evt_1"))
+        async with inbox:
+            await began.wait()
+            # its row is held as long as it is at work, however long that takes
+            async with Inbox(hooks, inbox._source, retry_seconds=AT_ONCE):
+                await asyncio.sleep(0.1)
+                assert await pool.fetchval("select tries from aetherflow_inbox") == 1
+        assert await pool.fetchval("select count(*) from work") == 0
+        dies = False
+        async with inbox:
+            await emptied(inbox)
+        assert (got, await pool.fetchval("select count(*) from work")) == (["evt_1"], 1)
+
+
+async def test_an_event_that_kills_each_process_is_given_up(
+    empty_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aetherflow_hooks.receive.inbox.CLAIM_SECONDS", 0.0)
+    async with inbox_of(asyncpg_pool, empty_dsn, Hooks(SECRET)) as inbox:
+        await inbox.receive(*request("evt_1"))
+        await inbox._source.execute("update aetherflow_inbox set tries = 3")
+        async with inbox:
+            await emptied(inbox)
+        assert await waiting(inbox) == (0, 1)
+        error = await inbox._source.fetchval("select error from aetherflow_inbox")
+        assert "the process died" in error
+
+
+async def test_what_is_done_is_forgotten_when_it_is_old(
+    empty_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aetherflow_hooks.receive.inbox.FORGET_SECONDS", 0.0)
+    async with inbox_of(asyncpg_pool, empty_dsn, Hooks(SECRET), keep_seconds=60) as inbox:
+        pool = inbox._source
+        async with inbox:
+            await inbox.receive(*request("evt_1"))
+            await inbox.receive(*request("evt_2"))
+            await emptied(inbox)
+            await pool.execute(
+                "update aetherflow_inbox set done_at = now() - interval '61 s'"
+                " where event_id = 'evt_1'"
+            )
+            await inbox.receive(*request("evt_3"))
+
+            async def is_forgotten() -> bool:
+                found = await pool.fetch("select event_id from aetherflow_inbox order by 1")
+                return [row[0] for row in found] == ["evt_2", "evt_3"]
+
+            await until(is_forgotten)
+
+
+async def test_without_postgres_it_is_answered_with_500_and_goes_on_later(
+    empty_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hooks = Hooks(SECRET)
+    got: list[str] = []
+    hooks.on("*")(lambda webhook: got.append(webhook.id))
+    monkeypatch.setattr("aetherflow_hooks.receive.inbox.POLL_SECONDS", 0.02)
+    async with inbox_of(asyncpg_pool, empty_dsn, hooks) as inbox:
+        await inbox._source.execute("alter table aetherflow_inbox rename to away")
+        async with inbox:
+            assert (await inbox.receive(*request("evt_1"))).status == 500
+            await inbox._source.execute("alter table away rename to aetherflow_inbox")
+            assert (await inbox.receive(*request("evt_1"))).status == 200
+            await emptied(inbox)
+    assert got == ["evt_1"]
