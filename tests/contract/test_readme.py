@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
+from sqlalchemy.orm import Session
 
 from aetherflow_hooks.manage.endpoints import NewEndpoint, add_endpoint
 from aetherflow_hooks.manage.tokens import Scope, add_token
@@ -137,6 +139,45 @@ async def test_the_receivers_function_verifies(world: World) -> None:
         await world.settled()
     assert handle(request.body, dict(request.headers), added["secret"]) == 204
     assert handle(request.body + b" ", dict(request.headers), added["secret"]) == 401
+
+
+async def test_an_application_emits_by_its_own_driver(world: World) -> None:
+    program = next(text for text in blocks("python") if "def finish" in text)
+    names: dict[str, Any] = {}
+    exec(compile(program, "README.md", "exec"), names)
+    await world.endpoint()
+    engine = sqlalchemy.create_engine(world.dsn.replace("postgresql:", "postgresql+psycopg:", 1))
+    with Session(engine) as session:
+        names["finish"](session, "wf_1", ["u1", "u2"])
+    engine.dispose()
+    assert await world.value("select count(*) from aetherflow.events") == 3
+
+
+async def test_the_receiver_stores_answers_and_processes(
+    world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = next(text for text in blocks("python") if "def lifespan" in text)
+    (tmp_path / "readme_receiver.py").write_text(program)
+    added = await world.endpoint()
+    monkeypatch.setenv("WEBHOOK_SECRET", added["secret"])
+    monkeypatch.setenv("RECEIVER_DSN", world.dsn)
+    await world.connection.execute("create table failures (event_id text, workflow_id text)")
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "readme_receiver:application", "--port", str(port)]
+    process = await asyncio.create_subprocess_exec(*command, cwd=tmp_path)
+    try:
+        url = f"http://127.0.0.1:{port}/webhook"
+        await world.change(added["id"], url=url, retry_schedule_seconds=[0.1] * 50)
+        async with world.engine():
+            data = '{"workflow": {"id": "wf_1"}}'
+            event_id = await world.emit("workflow.failed", data)
+            await world.until("select exists (select from failures)", timeout_seconds=30)
+            await world.settled()
+        (row,) = await world.rows("select * from failures")
+        assert tuple(row) == (event_id, "wf_1")
+    finally:
+        process.terminate()
+        await process.wait()
 
 
 async def test_the_consumer_polls_verifies_and_acknowledges(
