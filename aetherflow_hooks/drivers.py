@@ -17,12 +17,15 @@ import functools
 import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
 
 from aetherflow_hooks.errors import InputRefused
 
 _VALUE = re.compile(r"\$(\d+)(?:::([a-z][a-z0-9]*(?:\[\])?))?")
+# An engine may be set to commit each statement, or to show what was there at the beginning.
+_PLAIN = {"isolation_level": "READ COMMITTED"}
+
 _REMARK = re.compile(r"^--.*\n", re.MULTILINE)
 
 Rows = Sequence[Sequence[Any]]
@@ -129,15 +132,21 @@ async def _fetch_asyncpg(connection: Any, statement: str, values: Sequence[Any])
 
 async def _fetch_psycopg_awaited(connection: Any, statement: str, values: Sequence[Any]) -> Rows:
     text, order = _in_format_style(statement)
-    plain = sys.modules["psycopg.rows"].tuple_row  # whatever its owner makes of rows
-    async with connection.cursor(row_factory=plain) as cursor:
+    # Whatever its owner makes of rows, and of statements.
+    driver, plain = sys.modules["psycopg"], sys.modules["psycopg.rows"].tuple_row
+    async with driver.AsyncCursor(connection, row_factory=plain) as cursor:
         await cursor.execute(text, [values[place] for place in order])
         return await cursor.fetchall() if cursor.description else []
 
 
 def _fetch_psycopg(connection: Any, statement: str, values: Sequence[Any]) -> Rows:
-    plain = sys.modules["psycopg.rows"].tuple_row
-    return _by_cursor(connection.cursor(row_factory=plain), statement, values)
+    driver, plain = sys.modules["psycopg"], sys.modules["psycopg.rows"].tuple_row
+    return _by_cursor(driver.Cursor(connection, row_factory=plain), statement, values)
+
+
+def _fetch_psycopg2(connection: Any, statement: str, values: Sequence[Any]) -> Rows:
+    plain = sys.modules["psycopg2.extensions"].cursor
+    return _by_cursor(connection.cursor(cursor_factory=plain), statement, values)
 
 
 def _fetch_by_cursor(connection: Any, statement: str, values: Sequence[Any]) -> Rows:
@@ -203,13 +212,34 @@ async def _from_asyncpg(pool: Any) -> AsyncIterator[Any]:
         yield connection
 
 
-def _from_psycopg(pool: Any) -> Any:
-    return pool.connection()
+@asynccontextmanager
+async def _from_psycopg_awaited(pool: Any) -> AsyncIterator[Any]:
+    async with pool.connection() as connection, connection.transaction():  # in autocommit too
+        yield connection
 
 
-def _from_sqlalchemy(source: Any) -> AbstractAsyncContextManager[Any]:
-    begun: AbstractAsyncContextManager[Any] = source.begin()
-    return begun
+@contextmanager
+def _from_psycopg(pool: Any) -> Iterator[Any]:
+    with pool.connection() as connection, connection.transaction():
+        yield connection
+
+
+def _from_sqlalchemy(engine: Any) -> Any:
+    return engine.execution_options(**_PLAIN).begin()
+
+
+@asynccontextmanager
+async def _from_sqlalchemy_sessions_awaited(make: Any) -> AsyncIterator[Any]:
+    async with make() as session, session.begin():
+        await session.connection(execution_options=_PLAIN)
+        yield session
+
+
+@contextmanager
+def _from_sqlalchemy_sessions(make: Any) -> Iterator[Any]:
+    with make() as session, session.begin():
+        session.connection(execution_options=_PLAIN)
+        yield session
 
 
 @contextmanager
@@ -262,30 +292,25 @@ _KINDS = (
         (
             ("django.db.backends.base.base", "BaseDatabaseWrapper"),
             ("django.utils.connection", "ConnectionProxy"),
-            ("psycopg2.extensions", "connection"),
         ),
         _fetch_by_cursor,
         is_awaited=False,
     ),
+    _Kind((("psycopg2.extensions", "connection"),), _fetch_psycopg2, is_awaited=False),
 )
 
 _SOURCES: tuple[tuple[tuple[tuple[str, str], ...], Callable[[Any], Any], bool], ...] = (
     ((("asyncpg.pool", "Pool"),), _from_asyncpg, True),
-    ((("psycopg_pool", "AsyncConnectionPool"),), _from_psycopg, True),
+    ((("psycopg_pool", "AsyncConnectionPool"),), _from_psycopg_awaited, True),
     ((("psycopg_pool", "ConnectionPool"),), _from_psycopg, False),
+    ((("sqlalchemy.ext.asyncio", "AsyncEngine"),), _from_sqlalchemy, True),
+    ((("sqlalchemy.engine", "Engine"),), _from_sqlalchemy, False),
     (
-        (
-            ("sqlalchemy.ext.asyncio", "AsyncEngine"),
-            ("sqlalchemy.ext.asyncio", "async_sessionmaker"),
-        ),
-        _from_sqlalchemy,
+        (("sqlalchemy.ext.asyncio", "async_sessionmaker"),),
+        _from_sqlalchemy_sessions_awaited,
         True,
     ),
-    (
-        (("sqlalchemy.engine", "Engine"), ("sqlalchemy.orm", "sessionmaker")),
-        _from_sqlalchemy,
-        False,
-    ),
+    ((("sqlalchemy.orm", "sessionmaker"),), _from_sqlalchemy_sessions, False),
     (
         (
             ("django.db.backends.base.base", "BaseDatabaseWrapper"),

@@ -8,6 +8,7 @@ It knows nothing of the engine, and loads none of what that needs.
     seen         was it here before: in memory, in Postgres, in Redis
     hooks        which function is for which type of event
     inbox        store at once, answer, process afterwards
+    table        what an inbox asks of Postgres
     frameworks   the same for aiohttp, Django, Flask, and FastAPI or Starlette
 """
 

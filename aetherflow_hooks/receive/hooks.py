@@ -44,7 +44,7 @@ BUSY = Answer(503, "Being processed", 1)
 
 Done: TypeAlias = Awaitable[None] | None
 D = TypeVar("D")
-R = TypeVar("R", bound=Done)
+R = TypeVar("R")
 
 
 class Registers(Protocol[D]):
@@ -164,7 +164,7 @@ class Hooks:
             handler = _Handler(
                 frozenset(event_types),
                 function,
-                is_awaited=inspect.iscoroutinefunction(function),
+                is_awaited=_is_async(function),
                 takes_connection=_takes_connection(function),
             )
             self._handlers.append(handler)
@@ -188,7 +188,7 @@ class Hooks:
     async def receive(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Verify a request, process its event if it is new, and give what to answer."""
         if self._seen.is_awaited is False:  # it would hold up the loop
-            return await asyncio.to_thread(self.receive_sync, body, headers)
+            return await _in_thread(self.receive_sync, body, headers)
         webhook = self.open(body, headers)
         if isinstance(webhook, Answer):
             return webhook
@@ -196,7 +196,9 @@ class Hooks:
             async with self._seen.once(webhook.id) as turn:
                 if turn.seen is Seen.NEW:
                     await self.process(webhook, turn.connection)
-        except Exception:
+        except (Exception, asyncio.CancelledError) as error:
+            if is_cancelled(error):
+                raise
             logger.exception("processing %s %s failed", webhook.type, webhook.id)
             return FAILED
         return _ANSWERS[turn.seen]
@@ -223,13 +225,15 @@ class Hooks:
         """
         for handler, given in self._calls(webhook, connection):
             if handler.is_awaited:
-                await handler.call(*given)  # type: ignore[misc]
+                done = handler.call(*given)
             elif handler.takes_connection:
                 raise TypeError(
                     f"{handler.call!r} takes a connection that is awaited: make it async"
                 )
             else:
-                await asyncio.to_thread(handler.call, *given)
+                done = await _in_thread(handler.call, *given)
+            if inspect.isawaitable(done):  # of a wrapper, too
+                await done
 
     def process_sync(self, webhook: AnyWebhook, connection: Any = None) -> None:
         """Call the functions for an event, where nothing is awaited.
@@ -240,7 +244,10 @@ class Hooks:
         for handler, given in self._calls(webhook, connection):
             if handler.is_awaited:
                 raise TypeError(f"{handler.call!r} is async, and nothing is awaited here")
-            handler.call(*given)
+            done = handler.call(*given)
+            if inspect.iscoroutine(done):
+                done.close()
+                raise TypeError(f"{handler.call!r} is async, and nothing is awaited here")
 
     def _calls(
         self, webhook: AnyWebhook, connection: Any
@@ -263,12 +270,35 @@ class Hooks:
 _ANSWERS = {Seen.NEW: PROCESSED, Seen.DONE: ALREADY, Seen.BUSY: BUSY}
 
 
+def _is_async(function: Callable[..., Any]) -> bool:
+    called = getattr(type(function), "__call__", None)  # noqa: B004  it is the method that matters
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Tell whether this task was cancelled, and not something else that it waited for."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+async def _in_thread(function: Callable[..., R], *given: Any) -> R:
+    """Run a function in a thread; it has ended when we have, even where we are cancelled."""
+    running = asyncio.ensure_future(asyncio.to_thread(function, *given))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait({running})
+        raise
+
+
 def _takes_connection(function: Callable[..., Done]) -> bool:
-    taken = inspect.signature(function).parameters.values()
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    required = [
-        one for one in taken if one.kind in positional and one.default is inspect.Parameter.empty
+    positional = [
+        one
+        for one in inspect.signature(function).parameters.values()
+        if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
     ]
-    if len(required) not in (1, 2):
-        raise TypeError(f"{function!r} takes a webhook, or a webhook and a connection")
-    return len(required) == 2  # noqa: PLR2004
+    if len(positional) not in (1, 2) or positional[-1].default is not inspect.Parameter.empty:
+        raise TypeError(
+            f"{function!r} has to take a webhook, or a webhook and a connection, without defaults"
+        )
+    return len(positional) == 2  # noqa: PLR2004

@@ -12,27 +12,28 @@ Order    events of one key are processed one after the other, in the order in wh
 import asyncio
 import contextlib
 import logging
+import os
 import random
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Self, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
-from aetherflow_hooks.receive.hooks import FAILED, STORED, Answer, Hooks
-from aetherflow_hooks.receive.statements import parts, statements
-from aetherflow_hooks.receive.webhook import AnyWebhook, Webhook, parse
+from aetherflow_hooks.receive.hooks import FAILED, STORED, Answer, Hooks, is_cancelled
+from aetherflow_hooks.receive.table import CLAIM_SECONDS, Asked, Claimed, Stored, Table, Waiting
+from aetherflow_hooks.receive.webhook import AnyWebhook
 
 CONCURRENCY = 10
 RETRY_SECONDS = (5.0, 30.0, 120.0, 600.0, 3_600.0)
 KEEP_SECONDS = 7 * 86_400.0  # what is done: more than any sender goes on trying
-# Within it a claimed event has begun: whoever claims has a free hand for it already.
-CLAIM_SECONDS = 30.0
+GATHER_SECONDS = 0.01  # what comes, or becomes free, within it is of one claim
+CLAIM_MAX = 10  # what begins together ends together, and holds up requests meanwhile
 POLL_SECONDS = 1.0  # for what others have stored, and what is to be tried again
 STORE_MAX = 500  # events in one statement
+STORE_BYTES_MAX = 8 * 1024 * 1024  # of their bodies, but for the last one
 FORGET_SECONDS = 60.0
-FORGOTTEN_MAX = 10_000
 PAUSE_SECONDS_MAX = 30.0  # while Postgres cannot be reached
 ERROR_CHARACTERS_MAX = 1_000
 DIED = "each try ended without a result: the process died, or was held up for long"
@@ -40,37 +41,7 @@ DIED = "each try ended without a result: the process died, or was held up for lo
 logger = logging.getLogger("aetherflow_hooks.receive")
 
 KeyOf: TypeAlias = Callable[[AnyWebhook], str | None]
-Statement: TypeAlias = tuple[Any, ...]  # the text, and its values
 T = TypeVar("T")
-Asked: TypeAlias = Generator[Statement | AnyWebhook, Any, T]
-
-
-class Claimed(NamedTuple):
-    """An event that is to be processed now."""
-
-    event_id: str
-    key: str | None
-    body: str
-    delivery: str
-    tries: int  # this one among them
-
-
-class _Stored(NamedTuple):
-    """A row that is to be stored."""
-
-    event_id: str
-    type: str
-    key: str | None
-    delivery: str
-    body: str
-
-
-class Waiting(NamedTuple):
-    """How much an inbox has to do."""
-
-    waiting: int
-    failed: int
-    oldest_seconds: float  # since the one that has waited for longest came; 0: none waits
 
 
 class Inbox:
@@ -106,33 +77,30 @@ class Inbox:
         Raises:
             InputRefused: no transaction comes from `source`, or the table's name is none.
         """
-        from aetherflow_hooks import drivers  # noqa: PLC0415  who has no inbox loads none of it
-
-        self._drivers = drivers
         self._hooks = hooks
-        self._source = source
+        self._table = Table(table, source, hooks)
         self._key = key or (lambda _webhook: None)
         self._concurrency = concurrency
         self._retry_seconds = tuple(retry_seconds)
         self._keep_seconds = keep_seconds
-        self._sql = statements("inbox", table)
-        self.table_sql = self._sql["table"]
-        self.is_awaited = drivers.is_awaited(source)
+        self.table_sql = self._table.sql
+        self.is_awaited = self._table.is_awaited
         self.body_bytes_max = hooks.body_bytes_max
-        self._unstored: list[tuple[_Stored, asyncio.Future[None]]] = []
+        self._unstored: list[tuple[Stored, asyncio.Future[None]]] = []
         self._storing: asyncio.Task[None] | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._running: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = 0  # of the process that it runs in
         self._woken = asyncio.Event()
 
     async def create(self) -> None:
         """Make the table, unless it is there."""
-        await self._play(self._create())
+        await self._table.ask(self._table.create())
 
     def create_sync(self) -> None:
         """Make the table, unless it is there."""
-        self._play_sync(self._create())
+        self._table.ask_sync(self._table.create())
 
     async def receive(self, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Verify a request, store its event, and give what to answer."""
@@ -144,7 +112,7 @@ class Inbox:
         try:
             stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._unstored.append((self._row(webhook), stored))
-            if self._storing is None:
+            if self._storing is None or self._storing.done():
                 self._storing = asyncio.create_task(self._store_all())
             await stored
         except Exception:
@@ -158,48 +126,71 @@ class Inbox:
         if isinstance(webhook, Answer):
             return webhook
         try:
-            self._play_sync(self._store([self._row(webhook)]))
+            self._table.ask_sync(self._table.store([self._row(webhook)]))
         except Exception:
             logger.exception("storing %s %s failed", webhook.type, webhook.id)
             return FAILED
-        loop = self._loop
-        if loop is not None and not loop.is_closed():
-            loop.call_soon_threadsafe(self._woken.set)
+        if self._loop is not None and self._pid == os.getpid():  # else it is of before a fork
+            with contextlib.suppress(RuntimeError):  # it has ended meanwhile
+                self._loop.call_soon_threadsafe(self._woken.set)
         return STORED
 
     async def retry_failed(self) -> int:
-        """Have everything that failed tried again; tell how many that is."""
-        return await self._play(self._retry())
+        """Have everything that failed until now tried again; tell how many that is."""
+        now, count = await self._table.ask(self._table.now()), 0
+        while some := await self._table.ask(self._table.retry(now)):
+            count += some
+        return count
 
     def retry_failed_sync(self) -> int:
-        """Have everything that failed tried again; tell how many that is."""
-        return self._play_sync(self._retry())
+        """Have everything that failed until now tried again; tell how many that is."""
+        now, count = self._table.ask_sync(self._table.now()), 0
+        while some := self._table.ask_sync(self._table.retry(now)):
+            count += some
+        return count
 
     async def waiting(self) -> Waiting:
         """Tell how much there is to do."""
-        return await self._play(self._count())
+        return await self._table.ask(self._table.count())
 
     def waiting_sync(self) -> Waiting:
         """Tell how much there is to do."""
-        return self._play_sync(self._count())
+        return self._table.ask_sync(self._table.count())
 
     async def __aenter__(self) -> Self:
-        """Begin to process."""
-        self._loop = asyncio.get_running_loop()
+        """Begin to process.
+
+        Raises:
+            InputRefused: the source opens transactions that show what was there when they began.
+        """
+        self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
         self._woken = asyncio.Event()
         if not self.is_awaited:
             self._threads = ThreadPoolExecutor(self._concurrency + 1, "inbox")
+        try:
+            await self._ask(self._table.check())
+        except BaseException:
+            self._end_threads()
+            raise
         self._running = asyncio.create_task(self._run())
+        self._running.add_done_callback(_tell_if_it_failed)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """End what is being processed: it is undone, and due again within CLAIM_SECONDS."""
+        """Break off what is awaited, which is undone and due at once; let threads end."""
         assert self._running is not None
         self._running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._running
+        try:
+            await asyncio.wait({self._running})
+        finally:
+            self._loop = None
+            if self._threads is not None:
+                await asyncio.to_thread(self._end_threads)
+
+    def _end_threads(self) -> None:
         if self._threads is not None:
-            await asyncio.to_thread(self._threads.shutdown)
+            self._threads.shutdown()
+            self._threads = None
 
     @contextmanager
     def in_thread(self) -> Iterator[Self]:
@@ -228,33 +219,43 @@ class Inbox:
         try:
             yield self
         finally:
-            assert self._loop is not None
-            self._loop.call_soon_threadsafe(leave.set)
+            if self._loop is not None:
+                with contextlib.suppress(RuntimeError):  # it has ended by itself
+                    self._loop.call_soon_threadsafe(leave.set)
             ended.wait()
 
-    def _row(self, webhook: AnyWebhook) -> _Stored:
-        return _Stored(
-            webhook.id, webhook.type, self._key(webhook), webhook.delivery, webhook.body.decode()
-        )
+    def _row(self, webhook: AnyWebhook) -> Stored:
+        """Give a row that Postgres can take: one that it cannot would take others along."""
+        key = self._key(webhook)
+        if key is not None and (not isinstance(key, str) or "\0" in key or not _is_text(key)):
+            raise TypeError(f"the key of an event is text or None, and not {key!r}")
+        return Stored(webhook.id, webhook.type, key, webhook.delivery, webhook.body.decode())
 
     async def _store_all(self) -> None:
         """Store what has come, and what comes meanwhile: many by one statement under load."""
         while self._unstored:
-            some, self._unstored = self._unstored[:STORE_MAX], self._unstored[STORE_MAX:]
-            problem: Exception | None = None
+            size = count = 0
+            while count < min(len(self._unstored), STORE_MAX) and size < STORE_BYTES_MAX:
+                size += len(self._unstored[count][0].body)
+                count += 1
+            some, self._unstored = self._unstored[:count], self._unstored[count:]
+            problem: BaseException | None = None
             try:
-                await self._play(self._store([row for row, _ in some]))
-            except Exception as error:  # noqa: BLE001  each of them tells it
+                await self._table.ask(self._table.store([row for row, _ in some]))
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  each tells it
                 problem = error
             for _, stored in some:
                 if stored.done():
                     continue  # whoever waited has gone
                 if problem is None:
                     stored.set_result(None)
+                elif isinstance(problem, asyncio.CancelledError):
+                    stored.cancel()
                 else:
                     stored.set_exception(problem)
+            if problem is not None and is_cancelled(problem):
+                raise problem
             self._woken.set()
-        self._storing = None
 
     async def _run(self) -> None:
         """Claim what is due whenever there is a free hand."""
@@ -264,14 +265,11 @@ class Inbox:
             pause = POLL_SECONDS
             while True:
                 self._woken.clear()
-                free = self._concurrency - len(working)
+                free = min(self._concurrency - len(working), CLAIM_MAX)
                 claimed: list[Claimed] = []
                 try:
                     if free:
-                        claimed = await self._ask(self._claim(free))
-                    if time.monotonic() >= forget_at:
-                        forget_at = time.monotonic() + FORGET_SECONDS
-                        await self._ask(self._forget())
+                        claimed = await self._ask(self._table.claim(free))
                     pause = POLL_SECONDS
                 except Exception:
                     logger.exception("the inbox cannot be read; trying again in %.0f s", pause)
@@ -283,112 +281,64 @@ class Inbox:
                     working.add(task)
                     task.add_done_callback(working.discard)
                     task.add_done_callback(lambda _: self._woken.set())
+                if time.monotonic() >= forget_at:
+                    try:
+                        is_more = await self._ask(self._table.forget(self._keep_seconds))
+                    except Exception:
+                        is_more = False
+                        logger.exception("the inbox cannot forget what is done for long")
+                    forget_at = time.monotonic() + (0 if is_more else FORGET_SECONDS)
                 if len(claimed) < free or len(working) >= self._concurrency:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._woken.wait(), POLL_SECONDS)
+                await asyncio.sleep(GATHER_SECONDS)
 
     async def _work(self, claimed: Claimed) -> None:
         """Process an event; whatever comes of it is in the table."""
         tries_max = len(self._retry_seconds) + 1
         try:
             if claimed.tries > tries_max:
-                await self._ask(self._fail(claimed, DIED, for_good=True))
+                await self._ask(self._table.fail(claimed, DIED, wait_seconds=0.0, for_good=True))
                 return
-            await self._ask(self._process(claimed))
-        except Exception as error:
+            await self._ask(self._table.process(claimed))
+        except (Exception, SystemExit, asyncio.CancelledError) as error:
+            if is_cancelled(error):
+                await asyncio.shield(self._hand_back(claimed))
+                raise
             logger.exception("processing %s failed, try %d", claimed.event_id, claimed.tries)
             why = f"{type(error).__name__}: {error}".replace("\0", "")[:ERROR_CHARACTERS_MAX]
+            for_good = claimed.tries >= tries_max
+            wait = 0.0 if for_good else self._retry_seconds[claimed.tries - 1]
+            wait *= random.uniform(0.8, 1.2)  # noqa: S311  so that what failed together is not again
             try:
-                for_good = claimed.tries >= tries_max
-                await self._ask(self._fail(claimed, why, for_good=for_good))
+                await self._ask(
+                    self._table.fail(claimed, why, wait_seconds=wait, for_good=for_good)
+                )
             except Exception:
                 logger.exception("that %s failed cannot be stored", claimed.event_id)
 
-    # Each of these is what one transaction asks, written once for both kinds of sources: a tuple
-    # is a statement with its values, and is answered by its rows; a webhook is to be processed.
-
-    def _create(self) -> Asked[None]:
-        for statement in parts(self.table_sql):
-            yield (statement,)
-
-    def _store(self, rows: Sequence[_Stored]) -> Asked[None]:
-        keys = [row.key for row in rows if row.key is not None]
-        if keys:
-            yield self._sql["lock_keys"], keys
-        yield self._sql["store"], *(list(column) for column in zip(*rows, strict=True))
-        if keys:
-            yield self._sql["release"], keys
-
-    def _claim(self, count: int) -> Asked[list[Claimed]]:
-        rows = yield self._sql["claim"], count, CLAIM_SECONDS
-        return [Claimed(*row) for row in rows]
-
-    def _process(self, claimed: Claimed) -> Asked[None]:
-        begun = yield self._sql["begin"], claimed.event_id, claimed.tries
-        if not begun:
-            return  # it took so long to begin that somebody else has it
-        yield parse(claimed.body.encode(), claimed.event_id, delivery=claimed.delivery)
-        yield from self._end(claimed, (self._sql["done"], claimed.event_id))
-
-    def _fail(self, claimed: Claimed, why: str, *, for_good: bool) -> Asked[None]:
-        place = min(claimed.tries, len(self._retry_seconds)) - 1
-        wait = 0.0 if for_good else self._retry_seconds[place] * random.uniform(0.8, 1.2)  # noqa: S311
-        values = (claimed.event_id, claimed.tries, why, wait, for_good)
-        yield from self._end(claimed, (self._sql["failed"], *values))
-
-    def _end(self, claimed: Claimed, statement: Statement) -> Asked[None]:
-        if claimed.key is not None:
-            yield self._sql["lock_keys"], [claimed.key]
-        yield statement
-        if claimed.key is not None:
-            yield self._sql["release"], [claimed.key]
-
-    def _forget(self) -> Asked[None]:
-        yield self._sql["forget"], self._keep_seconds, FORGOTTEN_MAX
-
-    def _retry(self) -> Asked[int]:
-        keys = [row[0] for row in (yield (self._sql["failed_keys"],))]
-        yield self._sql["lock_keys"], keys
-        retried = yield (self._sql["retry"],)
-        yield self._sql["release"], keys
-        return len(retried)
-
-    def _count(self) -> Asked[Waiting]:
-        rows = yield (self._sql["waiting"],)
-        return Waiting(*rows[0])
+    async def _hand_back(self, claimed: Claimed) -> None:
+        try:
+            await self._ask(self._table.hand_back(claimed))
+        except Exception:
+            logger.exception("%s is due again in %.0f s", claimed.event_id, CLAIM_SECONDS)
 
     async def _ask(self, asked: Asked[T]) -> T:
         if self._threads is None:
-            return await self._play(asked)
+            return await self._table.ask(asked)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._play_sync, asked)
+        return await loop.run_in_executor(self._threads, self._table.ask_sync, asked)
 
-    async def _play(self, asked: Asked[T]) -> T:
-        async with self._drivers.transaction(self._source) as connection:
-            answer: Any = None
-            while True:
-                try:
-                    step = asked.send(answer)
-                except StopIteration as ended:
-                    result: T = ended.value
-                    return result
-                if isinstance(step, Webhook):
-                    await self._hooks.process(step, connection)
-                    answer = None
-                else:
-                    answer = await self._drivers.fetch(connection, *step)
 
-    def _play_sync(self, asked: Asked[T]) -> T:
-        with self._drivers.transaction_sync(self._source) as connection:
-            answer: Any = None
-            while True:
-                try:
-                    step = asked.send(answer)
-                except StopIteration as ended:
-                    result: T = ended.value
-                    return result
-                if isinstance(step, Webhook):
-                    self._hooks.process_sync(step, connection)
-                    answer = None
-                else:
-                    answer = self._drivers.fetch_sync(connection, *step)
+def _is_text(text: str) -> bool:
+    """Tell whether UTF-8 can hold it: half of a surrogate pair is none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _tell_if_it_failed(running: asyncio.Task[None]) -> None:
+    if not running.cancelled() and (error := running.exception()) is not None:
+        logger.critical("nothing of the inbox is processed any more", exc_info=error)

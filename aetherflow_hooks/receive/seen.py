@@ -6,9 +6,9 @@ and DONE for all that come after. A turn that ends with an exception was none: t
 """
 
 import enum
+import inspect
 import random
 import secrets
-import sys
 import threading
 import time
 from collections import OrderedDict
@@ -21,13 +21,14 @@ from contextlib import (
 )
 from typing import Any, NamedTuple, Protocol
 
-from aetherflow_hooks.receive.statements import parts, statements
+from aetherflow_hooks.receive.statements import MAKE_ONE_BY_ONE, parts, statements
 
 EVENTS_MAX = 100_000
 AGE_SECONDS = 7 * 86_400.0  # more than any sender goes on trying
 WORKING_SECONDS = 60  # what holds a turn in Redis for longer has died
 FORGET_ONE_IN = 200  # turns in Postgres look for what is too old
 FORGOTTEN_MAX = 1_000  # rows then, more than come meanwhile
+UNDONE = "the transaction was rolled back within the function, and the event's mark with it"
 
 
 class Seen(enum.Enum):
@@ -163,13 +164,13 @@ class SeenInPostgres:
     async def create(self) -> None:
         """Make the table, unless it is there."""
         async with self._drivers.transaction(self._source) as connection:
-            for statement in parts(self.table_sql):
+            for statement in (MAKE_ONE_BY_ONE, *parts(self.table_sql)):
                 await self._drivers.fetch(connection, statement)
 
     def create_sync(self) -> None:
         """Make the table, unless it is there."""
         with self._drivers.transaction_sync(self._source) as connection:
-            for statement in parts(self.table_sql):
+            for statement in (MAKE_ONE_BY_ONE, *parts(self.table_sql)):
                 self._drivers.fetch_sync(connection, statement)
 
     @asynccontextmanager
@@ -186,6 +187,8 @@ class SeenInPostgres:
                 if _is_time_to_forget():
                     await fetch(connection, self._sql["forget"], self._age_seconds, FORGOTTEN_MAX)
             yield turn
+            if turn.is_new and not await fetch(connection, self._sql["still"], event_id):
+                raise RuntimeError(UNDONE)
 
     @contextmanager
     def once_sync(self, event_id: str, /) -> Iterator[Turn]:
@@ -201,6 +204,8 @@ class SeenInPostgres:
                 if _is_time_to_forget():
                     fetch(connection, self._sql["forget"], self._age_seconds, FORGOTTEN_MAX)
             yield turn
+            if turn.is_new and not fetch(connection, self._sql["still"], event_id):
+                raise RuntimeError(UNDONE)
 
 
 def _is_time_to_forget() -> bool:
@@ -228,8 +233,8 @@ class SeenInRedis:
         self._prefix = prefix
         self._age_ms = int(age_seconds * 1000)
         self._working_ms = int(working_seconds * 1000)
-        awaited = sys.modules.get("redis.asyncio")
-        self.is_awaited = awaited is not None and isinstance(client, awaited.Redis)
+        # Of a cluster's client, and of those that speak like Redis, too.
+        self.is_awaited = inspect.iscoroutinefunction(client.execute_command)
 
     @asynccontextmanager
     async def once(self, event_id: str, /) -> AsyncIterator[Turn]:

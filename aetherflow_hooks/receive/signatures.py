@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from aetherflow_hooks.errors import BadSignature
 from aetherflow_hooks.rules.signing import (
     PREFIX,
+    PRIVATE_PREFIX,
     PUBLIC_PREFIX,
     Keys,
     aetherflow_signature,
@@ -23,6 +24,7 @@ SIGNATURES_MAX = 20  # more than any sender makes; each could cost an Ed25519
 
 _keys_of = functools.lru_cache(SECRETS_REMEMBERED)(keys_of)
 
+_NOTHING = ("", PREFIX, PRIVATE_PREFIX, PUBLIC_PREFIX)
 _TIMESTAMP = re.compile(r"0|[1-9][0-9]{0,14}", re.ASCII)
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
 
@@ -47,7 +49,7 @@ def verify(
         BadSignature: for whatever is wrong, however strange.
     """
     raw = _raw(body)
-    given = _lower(headers)
+    given = lower_names(headers)
     message_id, timestamp = given.get("webhook-id", ""), given.get("webhook-timestamp", "")
     if not _ID.fullmatch(message_id) or not _TIMESTAMP.fullmatch(timestamp):
         raise BadSignature("webhook-id or webhook-timestamp is missing or malformed")
@@ -72,7 +74,9 @@ def verify_body(body: bytes, signature: str, secret: str | Sequence[str]) -> Non
     """
     raw = _raw(body)
     given = signature if isinstance(signature, str) else ""
-    if not any(_same(aetherflow_signature(_keys(one), raw), given) for one in _secrets(secret)):
+    # With a public key, which everybody may know, nothing of this kind is signed.
+    shared = [one for one in _secrets(secret) if not one.startswith(PUBLIC_PREFIX)]
+    if not any(_same(aetherflow_signature(_keys(one), raw), given) for one in shared):
         raise BadSignature("X-AetherFlow-Signature does not fit the body and the secret")
 
 
@@ -89,7 +93,7 @@ def _raw(body: bytes) -> bytes:
     return bytes(body)
 
 
-def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+def lower_names(headers: Mapping[str, str]) -> dict[str, str]:
     """Give the headers by their names in lower case; what is no text is not there."""
     return {
         name.lower(): value
@@ -105,7 +109,7 @@ def _secrets(secret: str | Sequence[str]) -> Sequence[str]:
     """
     several = [secret] if isinstance(secret, str) else list(secret or ())
     for one in several:
-        if not isinstance(one, str) or not one.removeprefix(PREFIX):
+        if not isinstance(one, str) or one.strip() in _NOTHING:
             raise BadSignature("a secret is missing here, or cut off: nothing fits it")
     if not several:
         raise BadSignature("there is no secret here: nothing fits it")

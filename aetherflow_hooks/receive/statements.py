@@ -6,6 +6,9 @@ from importlib.resources import files
 
 from aetherflow_hooks.errors import InputRefused
 
+# Where several make a table that is not there, all but one of them would fail.
+MAKE_ONE_BY_ONE = "select pg_advisory_xact_lock(hashtextextended('aetherflow receive', 0))"
+
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,47}(\.[a-z_][a-z0-9_]{0,62})?", re.ASCII)
 
 

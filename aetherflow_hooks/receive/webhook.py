@@ -1,13 +1,17 @@
 """Webhook: what a verified request says."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from aetherflow_hooks.errors import NotAWebhook
-from aetherflow_hooks.receive.signatures import TOLERANCE_SECONDS, verify
+from aetherflow_hooks.receive.signatures import TOLERANCE_SECONDS, lower_names, verify
+
+_DELIVERY = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+_ATTEMPT = re.compile(r"[0-9]{1,9}", re.ASCII)
 
 Data = TypeVar("Data")
 
@@ -53,13 +57,14 @@ def read(
         tolerance_seconds=tolerance_seconds,
         now_unix_seconds=now_unix_seconds,
     )
-    given = {name.lower(): value for name, value in headers.items()}
+    given = lower_names(headers)
+    delivery = given.get("x-aetherflow-delivery", "")
     attempt = given.get("x-aetherflow-attempt", "")
     return parse(
         body,
         event_id,
-        delivery=given.get("x-aetherflow-delivery", ""),
-        attempt=int(attempt) if attempt.isascii() and attempt.isdecimal() else 1,
+        delivery=delivery if _DELIVERY.fullmatch(delivery) else "",
+        attempt=int(attempt) if _ATTEMPT.fullmatch(attempt) else 1,
     )
 
 
@@ -70,7 +75,7 @@ def parse(body: bytes, event_id: str, *, delivery: str = "", attempt: int = 1) -
         NotAWebhook: it is not JSON, or has not what a webhook has.
     """
     try:
-        told = json.loads(body)
+        told = json.loads(bytes(body).decode())
         timestamp = datetime.fromisoformat(told["timestamp"])
         kind, data, named = told["event"], told["data"], told["id"]
     except (ValueError, TypeError, KeyError, RecursionError) as error:

@@ -11,10 +11,14 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import flask
 import pytest
 
+from aetherflow_hooks.receive import Hooks, Webhook
+from aetherflow_hooks.receive.frameworks.flask import endpoint as flask_endpoint
 from tests.conftest import World, until
 from tests.receive.requests import SECRET, request
 
@@ -160,3 +164,16 @@ async def test_an_event_is_processed_once_whatever_happens(
             )
             >= 1
         )
+
+
+def test_flask_has_views_of_several_hooks_and_none_that_is_awaited() -> None:
+    application = flask.Flask("several")
+    for path in ("/one", "/two"):
+        application.add_url_rule(path, view_func=flask_endpoint(Hooks(SECRET)), methods=["POST"])
+    awaited = Hooks(SECRET)
+
+    @awaited.on("a.b")
+    async def handle(_webhook: Webhook[Any]) -> None: ...
+
+    with pytest.raises(TypeError, match="Flask awaits nothing"):
+        flask_endpoint(awaited)

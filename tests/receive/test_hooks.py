@@ -4,12 +4,21 @@ import asyncio
 import json
 import threading
 import typing
+from collections.abc import Awaitable
 from typing import Any, get_type_hints
 
 import pytest
 
 from aetherflow_hooks import errors
-from aetherflow_hooks.receive import Hooks, SeenInMemory, Webhook, catalogue, read
+from aetherflow_hooks.receive import (
+    Hooks,
+    SeenInMemory,
+    Webhook,
+    catalogue,
+    read,
+    verify,
+    verify_body,
+)
 from tests.conftest import World
 from tests.receive.requests import SECRET, request
 
@@ -130,12 +139,101 @@ async def test_a_function_that_is_not_awaited_does_not_hold_up_the_others() -> N
     assert threads != [threading.get_ident()]
 
 
+async def test_what_gives_something_to_await_is_awaited() -> None:
+    hooks = Hooks(SECRET)
+    got: list[str] = []
+
+    async def note(webhook: Webhook[Any]) -> None:
+        await asyncio.sleep(0)
+        got.append(webhook.id)
+
+    class Noting:
+        async def __call__(self, webhook: Webhook[Any]) -> None:
+            await note(webhook)
+
+    def wrapper(webhook: Webhook[Any]) -> Awaitable[None]:
+        return note(webhook)
+
+    hooks.on("a.b")(wrapper)
+    hooks.on("a.b")(Noting())
+    assert (await hooks.receive(*request("evt_1"))).status == 200
+    assert got == ["evt_1", "evt_1"]
+    assert hooks.receive_sync(*request("evt_2")).status == 500
+
+
+async def test_a_function_in_a_thread_has_its_turn_until_it_ends() -> None:
+    hooks = Hooks(SECRET)
+    began, goes_on = threading.Event(), threading.Event()
+    ended: list[str] = []
+
+    @hooks.on("a.b")
+    def wait(webhook: Webhook[Any]) -> None:
+        began.set()
+        goes_on.wait()
+        ended.append(webhook.id)
+
+    first = asyncio.create_task(hooks.receive(*request("evt_1")))
+    await asyncio.to_thread(began.wait)
+    first.cancel()  # as some frameworks do where the client hangs up
+    await asyncio.sleep(0.01)
+    assert (await hooks.receive(*request("evt_1"))).status == 503
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert ended == ["evt_1"]
+
+
+async def test_something_else_that_was_cancelled_is_a_failure() -> None:
+    hooks = Hooks(SECRET)
+
+    @hooks.on("a.b")
+    async def wait(_webhook: Webhook[Any]) -> None:
+        other = asyncio.ensure_future(asyncio.sleep(60))
+        other.cancel()
+        await other
+
+    assert (await hooks.receive(*request("evt_1"))).status == 500
+
+
+async def test_headers_that_are_not_signed_are_taken_for_what_they_are() -> None:
+    hooks = Hooks(SECRET)
+    got: list[Webhook[Any]] = []
+    hooks.on("*")(got.append)
+    body, headers = request("evt_1")
+    odd = {"X-AetherFlow-Attempt": "9" * 5_000, "X-AetherFlow-Delivery": "dlv\udcff\0"}
+    assert (await hooks.receive(body, headers | odd)).status == 200
+    assert (got[0].delivery, got[0].attempt) == ("", 1)
+
+
+@pytest.mark.parametrize("secret", ["", " ", "whsec_", "whsk_", "whpk_", [], [""], [SECRET, ""]])
+def test_where_the_secret_is_missing_nobody_is_trusted(secret: Any) -> None:
+    signed_with_nothing = request("evt_1", secret="whsk_")
+    for body, headers in (signed_with_nothing, request("evt_1")):
+        with pytest.raises(errors.BadSignature, match="secret"):
+            verify(body, headers, secret)
+        with pytest.raises(errors.BadSignature):
+            verify_body(body, headers["X-AetherFlow-Signature"], secret)
+
+
+def test_a_public_key_is_no_secret() -> None:
+    public = "whpk_" + "A" * 43 + "="
+    body, headers = request("evt_1", secret=public)
+    for key in (public, [SECRET, public]):
+        with pytest.raises(errors.BadSignature):
+            verify_body(body, headers["X-AetherFlow-Signature"], key)
+
+
 async def test_what_cannot_be_called_is_told(caplog: pytest.LogCaptureFixture) -> None:
     hooks = Hooks(SECRET)
     with pytest.raises(errors.InputRefused, match="no event type"):
         hooks.on("a b")
-    with pytest.raises(TypeError, match="takes a webhook"):
+    with pytest.raises(TypeError, match="has to take a webhook"):
         hooks.on("a")(print)
+
+    def with_default(_webhook: Webhook[Any], _connection: Any = None) -> None: ...
+
+    with pytest.raises(TypeError, match="without defaults"):
+        hooks.on("a")(with_default)
 
     @hooks.on("with.connection")
     async def with_connection(_webhook: Webhook[Any], _connection: Any) -> None: ...

@@ -5,9 +5,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import asyncpg
 import pytest
+import sqlalchemy
 
 from aetherflow_hooks import drivers
+from aetherflow_hooks.errors import InputRefused
 from aetherflow_hooks.receive import Hooks, Inbox, Webhook
 from tests.conftest import until
 from tests.receive.requests import SECRET, request
@@ -198,14 +201,14 @@ async def test_what_died_with_its_process_is_taken_up_by_another(
             await asyncio.Event().wait()
         got.append(webhook.id)
 
-    monkeypatch.setattr("aetherflow_hooks.receive.inbox.CLAIM_SECONDS", 0.05)
+    monkeypatch.setattr("aetherflow_hooks.receive.table.CLAIM_SECONDS", 0.05)
     async with inbox_of(asyncpg_pool, empty_dsn, hooks) as inbox, asyncpg_pool(empty_dsn) as pool:
         await pool.execute("create table work (id text)")
         await inbox.receive(*request("evt_1"))
         async with inbox:
             await began.wait()
             # its row is held as long as it is at work, however long that takes
-            async with Inbox(hooks, inbox._source, retry_seconds=AT_ONCE):
+            async with Inbox(hooks, inbox._table._source, retry_seconds=AT_ONCE):
                 await asyncio.sleep(0.1)
                 assert await pool.fetchval("select tries from aetherflow_inbox") == 1
         assert await pool.fetchval("select count(*) from work") == 0
@@ -218,14 +221,14 @@ async def test_what_died_with_its_process_is_taken_up_by_another(
 async def test_an_event_that_kills_each_process_is_given_up(
     empty_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aetherflow_hooks.receive.inbox.CLAIM_SECONDS", 0.0)
+    monkeypatch.setattr("aetherflow_hooks.receive.table.CLAIM_SECONDS", 0.0)
     async with inbox_of(asyncpg_pool, empty_dsn, Hooks(SECRET)) as inbox:
         await inbox.receive(*request("evt_1"))
-        await inbox._source.execute("update aetherflow_inbox set tries = 3")
+        await inbox._table._source.execute("update aetherflow_inbox set tries = 3")
         async with inbox:
             await emptied(inbox)
         assert await waiting(inbox) == (0, 1)
-        error = await inbox._source.fetchval("select error from aetherflow_inbox")
+        error = await inbox._table._source.fetchval("select error from aetherflow_inbox")
         assert "the process died" in error
 
 
@@ -234,7 +237,7 @@ async def test_what_is_done_is_forgotten_when_it_is_old(
 ) -> None:
     monkeypatch.setattr("aetherflow_hooks.receive.inbox.FORGET_SECONDS", 0.0)
     async with inbox_of(asyncpg_pool, empty_dsn, Hooks(SECRET), keep_seconds=60) as inbox:
-        pool = inbox._source
+        pool = inbox._table._source
         async with inbox:
             await inbox.receive(*request("evt_1"))
             await inbox.receive(*request("evt_2"))
@@ -260,10 +263,109 @@ async def test_without_postgres_it_is_answered_with_500_and_goes_on_later(
     hooks.on("*")(lambda webhook: got.append(webhook.id))
     monkeypatch.setattr("aetherflow_hooks.receive.inbox.POLL_SECONDS", 0.02)
     async with inbox_of(asyncpg_pool, empty_dsn, hooks) as inbox:
-        await inbox._source.execute("alter table aetherflow_inbox rename to away")
+        await inbox._table._source.execute("alter table aetherflow_inbox rename to away")
         async with inbox:
             assert (await inbox.receive(*request("evt_1"))).status == 500
-            await inbox._source.execute("alter table away rename to aetherflow_inbox")
+            await inbox._table._source.execute("alter table away rename to aetherflow_inbox")
             assert (await inbox.receive(*request("evt_1"))).status == 200
             await emptied(inbox)
     assert got == ["evt_1"]
+
+
+async def test_what_is_broken_off_has_not_been_tried(empty_dsn: str) -> None:
+    hooks = Hooks(SECRET)
+    began = asyncio.Event()
+
+    @hooks.on("a.b")
+    async def wait(_webhook: Webhook[Any]) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    async with inbox_of(asyncpg_pool, empty_dsn, hooks, retry_seconds=()) as inbox:
+        await inbox.receive(*request("evt_1"))
+        async with inbox:
+            await began.wait()
+        row = await inbox._table._source.fetchrow(
+            "select tries, due_at <= now() as is_due, failed_at from aetherflow_inbox"
+        )
+        assert tuple(row) == (0, True, None)
+
+
+@pytest.mark.parametrize("problem", [SystemExit(1), asyncio.CancelledError()])
+async def test_a_function_cannot_end_the_inbox(empty_dsn: str, problem: BaseException) -> None:
+    hooks = Hooks(SECRET)
+    got: list[str] = []
+
+    @hooks.on("a.b")
+    async def leave(webhook: Webhook[Any]) -> None:
+        if webhook.id == "evt_1":
+            raise problem
+        got.append(webhook.id)
+
+    async with inbox_of(asyncpg_pool, empty_dsn, hooks, retry_seconds=()) as inbox, inbox:
+        await inbox.receive(*request("evt_1"))
+        await emptied(inbox)
+        await inbox.receive(*request("evt_2"))
+        await emptied(inbox)
+        assert (got, await waiting(inbox)) == (["evt_2"], (0, 1))
+
+
+async def test_an_event_that_cannot_be_stored_takes_no_other_along(empty_dsn: str) -> None:
+    keys: dict[str, Any] = {"evt_1": "k", "evt_2": 7, "evt_3": "\udcff", "evt_4": "\0"}
+    hooks = Hooks(SECRET)
+    async with inbox_of(asyncpg_pool, empty_dsn, hooks, key=lambda w: keys.get(w.id)) as inbox:
+        made = [request(f"evt_{n}") for n in range(6)]
+        answers = await asyncio.gather(*(inbox.receive(*one) for one in made))
+        assert [answer.status for answer in answers] == [200, 200, 500, 500, 500, 200]
+
+
+async def test_it_goes_on_though_it_may_not_forget(
+    empty_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("aetherflow_hooks.receive.inbox.FORGET_SECONDS", 0.0)
+    async with inbox_of(asyncpg_pool, empty_dsn, Hooks(SECRET), retry_seconds=()) as inbox:
+        await inbox._table._source.execute("""
+            create function no() returns trigger language plpgsql as $$ begin raise 'no'; end $$;
+            create trigger no before delete on aetherflow_inbox execute function no();
+        """)
+        async with inbox:
+            await inbox.receive(*request("evt_1"))
+            await emptied(inbox)
+        assert await waiting(inbox) == (0, 0)
+
+
+async def test_what_failed_meanwhile_is_not_left_behind_by_a_retry(empty_dsn: str) -> None:
+    async with inbox_of(asyncpg_pool, empty_dsn, Hooks(SECRET), key=lambda w: w.id) as inbox:
+        for n in range(3):
+            await inbox.receive(*request(f"evt_{n}"))
+        pool = inbox._table._source
+        await pool.execute("update aetherflow_inbox set failed_at = now(), due_at = now()")
+        retried: Any = inbox._table.retry(await inbox._table.ask(inbox._table.now()))
+        keys = retried.send(None)  # which keys have failed
+        assert "distinct key" in keys[0]
+        retried.send([("evt_0",)])
+        async with pool.acquire() as connection:
+            statement, *values = retried.send([])
+            assert [row[0] for row in await connection.fetch(statement, *values)] == ["evt_0"]
+        assert await inbox.retry_failed() == 2
+
+
+async def test_transactions_that_do_not_see_what_comes_are_refused(empty_dsn: str) -> None:
+    engine = sqlalchemy.create_engine(
+        empty_dsn.replace("postgresql:", "postgresql+psycopg:", 1), isolation_level="SERIALIZABLE"
+    )
+    inbox = Inbox(Hooks(SECRET), engine)  # whose transactions are made to fit
+    await asyncio.to_thread(inbox.create_sync)
+    async with inbox:
+        pass
+    engine.dispose()
+    options = {"default_transaction_isolation": "repeatable read"}
+    async with asyncpg.create_pool(empty_dsn, min_size=1, server_settings=options) as pool:
+        with pytest.raises(InputRefused, match="READ COMMITTED"):
+            async with Inbox(Hooks(SECRET), pool):
+                pass
+
+
+async def test_several_processes_make_the_table_together(empty_dsn: str) -> None:
+    async with asyncpg_pool(empty_dsn) as pool:
+        await asyncio.gather(*(Inbox(Hooks(SECRET), pool).create() for _ in range(8)))

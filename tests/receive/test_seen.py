@@ -1,14 +1,19 @@
 """Seen before: an event is processed once, whichever database knows of it."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import fakeredis
+import psycopg_pool
 import pytest
+import sqlalchemy
+from sqlalchemy.orm import sessionmaker
 
+from aetherflow_hooks import drivers
 from aetherflow_hooks.errors import InputRefused
 from aetherflow_hooks.receive import SeenInMemory, SeenInPostgres, SeenInRedis
 from aetherflow_hooks.receive.seen import Seen, SeenBefore
@@ -87,6 +92,51 @@ async def test_the_work_and_its_mark_are_one_transaction(empty_dsn: str) -> None
             except ValueError:
                 pass
         assert await seen._source.fetchval("select count(*) from work") == 1
+
+
+async def spoil(connection: Any) -> None:
+    """Work as somebody does who takes no notice of errors."""
+    with contextlib.suppress(Exception):
+        if drivers._kind_of(connection).is_awaited:
+            await drivers.fetch(connection, "select 1 / 0")
+        else:
+            drivers.fetch_sync(connection, "select 1 / 0")
+
+
+@pytest.mark.parametrize("source", SOURCES)
+async def test_work_that_cannot_be_committed_is_not_marked(source: Source, empty_dsn: str) -> None:
+    async with made(source, empty_dsn) as seen:
+
+        async def work() -> None:
+            if seen.is_awaited:
+                async with seen.once("evt_1") as turn:
+                    await spoil(turn.connection)
+            else:
+                with seen.once_sync("evt_1") as turn:
+                    await spoil(turn.connection)
+
+        with pytest.raises(Exception, match=r"transaction|rolled back|current"):
+            await work()
+        assert await take(seen, "evt_1") is Seen.NEW
+
+
+async def test_a_source_that_commits_each_statement_is_made_to_wait(empty_dsn: str) -> None:
+    commits = {"autocommit": True}
+    url = empty_dsn.replace("postgresql:", "postgresql+psycopg:", 1)
+    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT")
+    with psycopg_pool.ConnectionPool(empty_dsn, min_size=1, kwargs=commits) as pool:
+        for opened in (pool, engine, sessionmaker(engine)):
+            seen = SeenInPostgres(opened, table="seen_" + type(opened).__name__.lower())
+            seen.create_sync()
+            assert await take(seen, "evt_1", fails=True) is Seen.NEW
+            assert await take(seen, "evt_1") is Seen.NEW
+            assert await take(seen, "evt_1") is Seen.DONE
+    engine.dispose()
+
+
+async def test_several_processes_make_the_table_together(empty_dsn: str) -> None:
+    async with asyncpg_pool(empty_dsn) as pool:
+        await asyncio.gather(*(SeenInPostgres(pool).create() for _ in range(8)))
 
 
 async def test_a_table_of_ones_own(empty_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
+from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.views.decorators.csrf import csrf_exempt
 
@@ -14,7 +15,8 @@ def endpoint(
 ) -> Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]:
     """Make a view: an asynchronous one where what processes the events is awaited.
 
-    It is exempt from the check of a CSRF token, which no other server can have.
+    So let the functions be registered before. It is exempt from the check of a CSRF token, which no
+    other server can have, and from ATOMIC_REQUESTS: an answer of 500 would commit what has failed.
     """
 
     async def awaited(request: HttpRequest) -> HttpResponse:
@@ -29,6 +31,8 @@ def endpoint(
 
     made: Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]
     made = csrf_exempt(awaited if receives.is_awaited else view)
+    for alias in connections:
+        made = transaction.non_atomic_requests(using=alias)(made)
     return made
 
 

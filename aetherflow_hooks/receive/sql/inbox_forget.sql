@@ -5,3 +5,4 @@ where event_id in (select event_id
                    order by done_at
                    limit $2::int
                    for update skip locked)
+returning event_id

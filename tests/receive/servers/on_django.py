@@ -14,7 +14,7 @@ from tests.receive.servers import DSN, HANDLED, SECRET, Dying, misbehave
 settings.configure(
     ALLOWED_HOSTS=["127.0.0.1"],
     ROOT_URLCONF=__name__,
-    DATABASES={"default": configuration(DSN)},
+    DATABASES={"default": {**configuration(DSN), "ATOMIC_REQUESTS": True}},
 )
 django.setup()
 

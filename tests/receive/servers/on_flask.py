@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from flask import Flask
+from flask import Flask, request
 from psycopg_pool import ConnectionPool
 
 from aetherflow_hooks.receive import Hooks, SeenInPostgres, Webhook
@@ -22,4 +22,5 @@ def handle(webhook: Webhook[dict[str, Any]], connection: Any) -> None:
 
 
 application = Flask(__name__)
+application.before_request(lambda: request.get_data() and None)  # as one that logs bodies
 application.add_url_rule("/webhook", view_func=endpoint(Dying(hooks)), methods=["POST"])
