@@ -101,7 +101,10 @@ async def served(framework: str, world: World, folder: Path) -> AsyncIterator[Se
 
 def each_on_its_own() -> aiohttp.ClientSession:
     """A client that keeps no connection, which a server may end at any moment."""
-    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True, limit=0))
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(force_close=True, limit=0),
+        timeout=aiohttp.ClientTimeout(total=30),
+    )
 
 
 async def post(session: aiohttp.ClientSession, url: str, made: tuple[bytes, dict[str, str]]) -> int:
