@@ -189,11 +189,11 @@ class Engine:
 
     def _make_web(self, settings: Settings) -> "Server":
         # Most engines listen nowhere, and to load it takes 7 MB.
-        from aetherflow_hooks.web.server import Hooks, Server  # noqa: PLC0415
+        from aetherflow_hooks.web.server import OfEngine, Server  # noqa: PLC0415
 
         return Server(
             settings,
-            Hooks(
+            OfEngine(
                 self._post.try_out,
                 self._faults,
                 on_recorded=self._tally.saw,

@@ -55,7 +55,7 @@ class _Protocol(web.RequestHandler):
 
 
 @dataclass(frozen=True, slots=True)
-class Hooks:
+class OfEngine:
     """What the engine lends."""
 
     try_out: TryOut
@@ -67,7 +67,7 @@ class Hooks:
 class Server:
     """The HTTP server of an engine."""
 
-    def __init__(self, settings: Settings, hooks: Hooks) -> None:
+    def __init__(self, settings: Settings, of_engine: OfEngine) -> None:
         """Prepare; `start` listens. It has its own few connections to Postgres.
 
         So it neither waits for those of the flow, nor can it keep them from the flow.
@@ -77,7 +77,7 @@ class Server:
             update={"connections_max": 1, "command_timeout_seconds": DOOR_SECONDS}
         )
         self._settings = settings
-        self._hooks = hooks
+        self._of_engine = of_engine
         self._database = Database(own, server_settings=SHORT_OF_PATIENCE)
         self._door = Database(door)  # who comes in waits for nobody who is in
         self._doorman = Doorman(self._door)
@@ -196,13 +196,13 @@ class Server:
         self, request: web.Request, access: Access, still_in: Callable[[], Awaitable[bool]]
     ) -> Call:
         database = self._database.acting(access.actor)
-        hooks = self._hooks
+        of_engine = self._of_engine
         lent = Lent(
-            hooks.try_out,
+            of_engine.try_out,
             self._live,
             self._waiting,
-            hooks.on_recorded,
-            hooks.is_released,
+            of_engine.on_recorded,
+            of_engine.is_released,
             self._counting,
         )
         return Call(access, database, self._settings, lent, still_in, partial(_is_gone, request))
@@ -217,7 +217,7 @@ class Server:
 
     async def _readyz(self, _: web.Request) -> web.Response:
         """Pass where the engine can do its work."""
-        faults = await self._hooks.faults()
+        faults = await self._of_engine.faults()
         try:
             await self._door.value("shards_count")
         except DatabaseUnavailable:
