@@ -6,7 +6,7 @@ here: a connection is of a driver that its owner has loaded.
 
     awaited              asyncpg.Connection, asyncpg.Pool, psycopg.AsyncConnection,
                          sqlalchemy AsyncConnection and AsyncSession
-    not awaited          psycopg.Connection, psycopg2, sqlalchemy Connection and Session,
+    not awaited          psycopg.Connection, sqlalchemy Connection and Session,
                          django.db.connection
 
 What such connections come from opens a transaction: an asyncpg.Pool, a pool of psycopg_pool, an
@@ -144,11 +144,6 @@ def _fetch_psycopg(connection: Any, statement: str, values: Sequence[Any]) -> Ro
     return _by_cursor(driver.Cursor(connection, row_factory=plain), statement, values)
 
 
-def _fetch_psycopg2(connection: Any, statement: str, values: Sequence[Any]) -> Rows:
-    plain = sys.modules["psycopg2.extensions"].cursor
-    return _by_cursor(connection.cursor(cursor_factory=plain), statement, values)
-
-
 def _fetch_by_cursor(connection: Any, statement: str, values: Sequence[Any]) -> Rows:
     return _by_cursor(connection.cursor(), statement, values)
 
@@ -274,7 +269,6 @@ _KINDS = (
         (
             ("sqlalchemy.ext.asyncio", "AsyncConnection"),
             ("sqlalchemy.ext.asyncio", "AsyncSession"),
-            ("sqlalchemy.ext.asyncio", "async_scoped_session"),
         ),
         _fetch_sqlalchemy_awaited,
         is_awaited=True,
@@ -296,7 +290,6 @@ _KINDS = (
         _fetch_by_cursor,
         is_awaited=False,
     ),
-    _Kind((("psycopg2.extensions", "connection"),), _fetch_psycopg2, is_awaited=False),
 )
 
 _SOURCES: tuple[tuple[tuple[tuple[str, str], ...], Callable[[Any], Any], bool], ...] = (

@@ -20,6 +20,7 @@ import pytest
 from aetherflow_hooks.receive import Hooks, Webhook
 from aetherflow_hooks.receive.frameworks.flask import endpoint as flask_endpoint
 from tests.conftest import World, until
+from tests.django_database import connect
 from tests.receive.requests import SECRET, request
 
 PARALLEL = 50
@@ -180,3 +181,26 @@ def test_flask_has_views_of_several_hooks_and_none_that_is_awaited() -> None:
 
     with pytest.raises(TypeError, match="Flask awaits nothing"):
         flask_endpoint(awaited)
+
+
+async def test_django_has_an_asynchronous_view_where_functions_are(dsn: str) -> None:
+    hooks = Hooks(SECRET)
+    got: list[str] = []
+
+    @hooks.on("a.b")
+    async def handle(webhook: Webhook[Any]) -> None:
+        got.append(webhook.id)
+
+    with connect(dsn):
+        from django.test import AsyncRequestFactory  # noqa: PLC0415  it wants settings first
+
+        from aetherflow_hooks.receive.frameworks.django import endpoint  # noqa: PLC0415
+
+        view: Any = endpoint(hooks)
+        body, headers = request("evt_1")
+        made = AsyncRequestFactory().post(
+            "/", data=body, content_type="application/json", headers=headers
+        )
+        assert (await view(made)).status_code == 200
+        assert (await view(AsyncRequestFactory().get("/"))).status_code == 405
+    assert got == ["evt_1"]

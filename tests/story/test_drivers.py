@@ -11,7 +11,7 @@ import psycopg.rows
 import pytest
 import sqlalchemy
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 import aetherflow_hooks
 from aetherflow_hooks import NewEvent, sync
@@ -98,6 +98,16 @@ async def by_sqlalchemy_session(dsn: str) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
+async def by_sqlalchemy_scoped_session(dsn: str) -> AsyncIterator[Any]:
+    """As Flask-SQLAlchemy has it."""
+    async with by_sqlalchemy(dsn) as connection:
+        session = scoped_session(sessionmaker(connection))
+        yield session
+        session.commit()
+        session.remove()
+
+
+@asynccontextmanager
 async def by_django(dsn: str) -> AsyncIterator[Any]:
     from django.db import transaction  # noqa: PLC0415  it wants settings first
 
@@ -113,7 +123,13 @@ AWAITED: list[Way] = [
     by_sqlalchemy_awaited,
     by_sqlalchemy_awaited_session,
 ]
-NOT_AWAITED: list[Way] = [by_psycopg, by_sqlalchemy, by_sqlalchemy_session, by_django]
+NOT_AWAITED: list[Way] = [
+    by_psycopg,
+    by_sqlalchemy,
+    by_sqlalchemy_session,
+    by_sqlalchemy_scoped_session,
+    by_django,
+]
 
 
 def call(way: Way, function: str) -> Callable[..., Awaitable[Any]]:
