@@ -289,8 +289,10 @@ class Inbox:
                         logger.exception("the inbox cannot forget what is done for long")
                     forget_at = time.monotonic() + (0 if is_more else FORGET_SECONDS)
                 if len(claimed) < free or len(working) >= self._concurrency:
+                    # Python 3.11's wait_for forgets that it was cancelled as what it waits for came.
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._woken.wait(), POLL_SECONDS)
+                        async with asyncio.timeout(POLL_SECONDS):
+                            await self._woken.wait()
                 await asyncio.sleep(GATHER_SECONDS)
 
     async def _work(self, claimed: Claimed) -> None:

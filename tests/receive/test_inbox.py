@@ -165,6 +165,19 @@ async def test_events_of_one_key_come_one_by_one_and_in_order(empty_dsn: str) ->
         assert await waiting(inbox) == (0, 1)
 
 
+async def test_it_ends_though_an_event_comes_at_that_moment(empty_dsn: str) -> None:
+    async with inbox_of(asyncpg_pool, empty_dsn, Hooks(SECRET)) as inbox:
+        async with inbox, asyncio.timeout(10):
+
+            async def is_idle() -> bool:
+                return bool(inbox._woken._waiters)  # type: ignore[attr-defined]
+
+            await until(is_idle)
+            await inbox.receive(*request("evt_1"))
+        assert inbox._running is not None
+        assert inbox._running.cancelled()
+
+
 async def test_processes_share_the_work(empty_dsn: str) -> None:
     hooks = Hooks(SECRET)
     got: list[str] = []
