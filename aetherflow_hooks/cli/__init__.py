@@ -16,6 +16,7 @@ from aetherflow_hooks.cli.event import event
 from aetherflow_hooks.cli.event_type import event_type
 from aetherflow_hooks.cli.keys import keys
 from aetherflow_hooks.cli.link import link
+from aetherflow_hooks.cli.listen import listen
 from aetherflow_hooks.cli.poll import poll
 from aetherflow_hooks.cli.replay import replay
 from aetherflow_hooks.cli.restore import restore
@@ -37,7 +38,20 @@ def commands() -> None:
 
 COMMANDS = (
     *(demo, run, migrate, endpoint, emit, event, event_type, delivery, attempt, replay),
-    *(status, numbers, token, link, audit, restore, keys, roles, config, bench, systemd_unit),
+    *(
+        listen,
+        status,
+        numbers,
+        token,
+        link,
+        audit,
+        restore,
+        keys,
+        roles,
+        config,
+        bench,
+        systemd_unit,
+    ),
 )
 for command in COMMANDS:
     commands.add_command(command)

@@ -60,9 +60,9 @@ class Post:
             return
         self._post(endpoint, headers, event, done)
 
-    async def try_out(self, endpoint: Endpoint, event: Event) -> Tried:
-        """Send an event of no delivery as a first attempt would be; tell all of it."""
-        headers = self._signed(endpoint, delivery_id(event.id, endpoint.id), 1, event)
+    async def try_out(self, endpoint: Endpoint, event: Event, attempt: int = 1) -> Tried:
+        """Send an event of no delivery as an attempt would be; tell all of it."""
+        headers = self._signed(endpoint, delivery_id(event.id, endpoint.id), attempt, event)
         if headers is None:
             return Tried("", NotReached(UNSIGNED), 0.0)
         ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()

@@ -289,7 +289,7 @@ class Inbox:
                         logger.exception("the inbox cannot forget what is done for long")
                     forget_at = time.monotonic() + (0 if is_more else FORGET_SECONDS)
                 if len(claimed) < free or len(working) >= self._concurrency:
-                    # Python 3.11's wait_for forgets that it was cancelled as what it waits for came.
+                    # wait_for of Python 3.11 may forget that it was cancelled.
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(POLL_SECONDS):
                             await self._woken.wait()

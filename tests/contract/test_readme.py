@@ -16,12 +16,14 @@ from sqlalchemy.orm import Session
 
 from aetherflow_hooks.manage.endpoints import NewEndpoint, add_endpoint
 from aetherflow_hooks.manage.tokens import Scope, add_token
+from aetherflow_hooks.receive import verify
 from aetherflow_hooks.rules.states import mermaid
 from tests.chaos.scenes import SCENES
 from tests.conftest import PG_JSONSCHEMA, World
 from tests.contract.test_cli import our_log_as_it_was  # noqa: F401  a fixture
 from tests.contract.test_cli import run as run_here
 from tests.web.conftest import free_port
+from tests.web.test_listen import listening
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -91,6 +93,8 @@ async def test_commands_run(text: str, world: World, monkeypatch: pytest.MonkeyP
     for line in text.splitlines():
         if line.split()[-1] == "run":
             continue  # a daemon: what it does is the matter of tests/faults
+        if " listen " in line:
+            continue  # see below
         assert await run_line(line, world)
 
 
@@ -178,6 +182,31 @@ async def test_the_receiver_stores_answers_and_processes(
     finally:
         process.terminate()
         await process.wait()
+
+
+async def test_a_program_under_development_gets_live_events(world: World, tmp_path: Path) -> None:
+    line = next(it for it in commands() if " listen " in it)
+    shown = next(text for text in blocks("text") if "Listening." in text).splitlines()
+    *arguments, url = line.partition(" listen ")[2].split()
+    token = (await add_token(world.database, "ada", Scope.READ, tenant="acme"))["token"]
+    names = {"AETHERFLOW_API": f"http://127.0.0.1:{free_port()}", "AETHERFLOW_TOKEN": token}
+    assert set(names) == set(re.findall(r"([A-Z_]+)=", line))
+    there = f"127.0.0.1:{world.receiver.port}{url.partition('3000')[2]}"
+    async with (
+        world.engine(web={"port": int(names["AETHERFLOW_API"].rpartition(":")[2])}),
+        listening(tmp_path, *arguments, there, **names) as it,
+    ):
+        await world.emit("workflow.completed", tenant="acme")
+        await it.prints("200 in")
+        notes, printed = it.notes.splitlines(), it.printed.splitlines()
+        assert notes[0].split(" to ")[0] == shown[0].split(" to ")[0]
+        assert notes[1] == shown[1]
+        assert printed[0] == shown[2]
+        assert re.sub(r"[0-9a-f]{24}|\d", "", printed[1]) == re.sub(
+            r"[0-9a-f]{24}|\d", "", shown[3]
+        )
+    (request,) = world.receiver.received
+    verify(request.body, request.headers, notes[0].rpartition(" ")[2])
 
 
 async def test_the_consumer_polls_verifies_and_acknowledges(

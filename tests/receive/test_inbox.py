@@ -170,7 +170,7 @@ async def test_it_ends_though_an_event_comes_at_that_moment(empty_dsn: str) -> N
         async with inbox, asyncio.timeout(10):
 
             async def is_idle() -> bool:
-                return bool(inbox._woken._waiters)  # type: ignore[attr-defined]
+                return bool(inbox._woken._waiters)
 
             await until(is_idle)
             await inbox.receive(*request("evt_1"))
