@@ -73,6 +73,7 @@ language sql immutable strict as $$
 $$
 """
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+collect_ignore = ["applications"]  # `test_testing.py` runs the tests of those by themselves
 _numbers = itertools.count()
 
 

@@ -22,6 +22,7 @@ from tests.chaos.scenes import SCENES
 from tests.conftest import PG_JSONSCHEMA, World
 from tests.contract.test_cli import our_log_as_it_was  # noqa: F401  a fixture
 from tests.contract.test_cli import run as run_here
+from tests.story.test_testing import ALONE, OTHERS
 from tests.web.conftest import free_port
 from tests.web.test_listen import listening
 
@@ -155,6 +156,39 @@ async def test_an_application_emits_by_its_own_driver(world: World) -> None:
         names["finish"](session, "wf_1", ["u1", "u2"])
     engine.dispose()
     assert await world.value("select count(*) from aetherflow.events") == 3
+
+
+async def pytest_runs(folder: Path, world: World) -> str:
+    (folder / "pytest.ini").write_text(ALONE)
+    return await run([sys.executable, "-m", "pytest", *OTHERS, "-pno:django"], world, folder)
+
+
+async def test_an_application_is_tested(world: World, tmp_path: Path) -> None:
+    application = next(text for text in blocks("python") if "def finish" in text)
+    url = world.dsn.replace("postgresql:", "postgresql+psycopg:", 1)
+    engine = f"import sqlalchemy\nengine = sqlalchemy.create_engine({url!r})\n"
+    (tmp_path / "shop.py").write_text(f"{application}\n{engine}")
+    tests = next(text for text in blocks("python") if "def aetherflow_connection" in text)
+    (tmp_path / "test_shop.py").write_text(tests)
+    assert "1 passed" in await pytest_runs(tmp_path, world)
+    assert await world.value("select count(*) from aetherflow.events") == 0
+
+
+async def test_a_receiver_is_tested(world: World, tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(
+        "import flask, pytest\n"
+        "from aetherflow_hooks.receive import Hooks\n"
+        "from aetherflow_hooks.receive.frameworks.flask import endpoint\n"
+        "@pytest.fixture\n"
+        "def client(webhook_secret):\n"
+        "    application = flask.Flask('receiver')\n"
+        "    hooks = Hooks(webhook_secret)\n"
+        "    application.add_url_rule('/webhook', view_func=endpoint(hooks), methods=['POST'])\n"
+        "    return application.test_client()\n"
+    )
+    tests = next(text for text in blocks("python") if "forged_webhook" in text)
+    (tmp_path / "test_receiver.py").write_text(tests)
+    assert "18 passed" in await pytest_runs(tmp_path, world)
 
 
 async def test_the_receiver_stores_answers_and_processes(

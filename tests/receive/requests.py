@@ -1,8 +1,9 @@
 """Requests as the engine makes them, signed now."""
 
 import time
+from typing import Any
 
-from aetherflow_hooks.rules.signing import keys_of, signed_lines
+from aetherflow_hooks import testing
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -16,19 +17,17 @@ def request(
     body: bytes | None = None,
 ) -> tuple[bytes, dict[str, str]]:
     """Make a body, and the headers that are about it."""
+    made: Any
     if body is None:
-        body = (
-            f'{{"event":"{event_type}","id":"{event_id}","timestamp":"2024-01-15T10:30:00Z",'
-            f'"data":{data}}}'
-        ).encode()
-    lines = signed_lines(
-        [keys_of(secret)],
-        body,
-        event_id=event_id,
-        event_type=event_type,
-        delivery="dlv_1",
-        attempt=1,
-        unix_seconds=int(time.time()),
-    )
-    headers = dict(line.split(": ", 1) for line in lines.splitlines())
-    return body, {**headers, "Content-Type": "application/json"}
+        made = testing.sign_for_test(event_type, data, secret=secret, event_id=event_id)
+    else:
+        made = testing._signed(
+            body,
+            event_id=event_id,
+            event_type=event_type,
+            secret=secret,
+            attempt=1,
+            unix_seconds=time.time(),
+        )
+    signed_body, headers = made
+    return signed_body, headers
