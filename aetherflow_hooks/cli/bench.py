@@ -11,7 +11,7 @@ from aetherflow_hooks.watch import log
 
 LEGS = (
     *("drain", "shapes", "latency", "wide", "backlog", "dead"),
-    *("hostile", "history", "dashboard", "retention", "pinned", "soak"),
+    *("hostile", "history", "dashboard", "retention", "watch", "pinned", "soak"),
 )
 
 
@@ -50,8 +50,8 @@ def bench(
     endpoints), latency (commit to first byte), wide (one event for 100,000 endpoints), backlog (10
     million waiting), dead (5,000 endpoints that do not answer), hostile (132 that drip, flood, bomb
     and lie), history (30 days), dashboard (its pages over 10 million attempts, and what it costs),
-    retention (10 million rows that go), pinned (an old snapshot) and soak (10 minutes of full
-    load). Without any, the first three: some 15 minutes.
+    retention (10 million rows that go), watch (rows of a table that become events), pinned (an old
+    snapshot) and soak (10 minutes of full load). Without any, the first three: some 15 minutes.
 
     Databases of its own are made on that Postgres and dropped; nothing else is touched.
     """

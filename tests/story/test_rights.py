@@ -79,12 +79,11 @@ async def every_object(world: World) -> dict[str, list[str]]:
     )
     return {
         "tables": [row["name"] for row in tables],
-        "functions": [
-            row["call"] for row in functions if row["proname"] not in {"emit", "schema_of"}
-        ],
+        "functions": [row["call"] for row in functions if row["proname"] not in OF_EMITTERS],
     }
 
 
+OF_EMITTERS = {"emit", "schema_of", "watch", "unwatch", "tell_change"}
 EMIT = "select min(oid::regprocedure::text) from pg_proc where proname = 'emit'"
 
 

@@ -36,6 +36,7 @@ class Plan:
     dashboard_endpoints: int = 1_000
     dashboard_attempts: int = 10_000_000  # over the days of the history
     retention_rows: int = 10_000_000  # of the day that goes
+    watched_rows: int = 20_000
     wide_endpoints: int = 100_000
     soak_rows: int = 10_000_000  # that wait meanwhile
     soak_endpoints: int = 10_000
@@ -63,6 +64,7 @@ QUICK = Plan(
     dashboard_endpoints=20,
     dashboard_attempts=5_000,
     retention_rows=5_000,
+    watched_rows=200,
     wide_endpoints=2_000,
     soak_rows=5_000,
     soak_endpoints=50,

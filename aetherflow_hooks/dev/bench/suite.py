@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aetherflow_hooks.config import Settings
-from aetherflow_hooks.dev.bench import latency, peers
+from aetherflow_hooks.dev.bench import latency, peers, watched
 from aetherflow_hooks.dev.bench.drain import drain_ours, drain_peer, run_bare
 from aetherflow_hooks.dev.bench.figures import Leg, Turn, middle, ratios, summary
 from aetherflow_hooks.dev.bench.heavy import (
@@ -91,6 +91,7 @@ LEGS: dict[str, Callable[[Hall], Awaitable[Leg]]] = {
     "history": history.measure,
     "dashboard": dashboard.measure,
     "retention": retention.measure,
+    "watch": watched.measure,
     "pinned": pinned.measure,
     "soak": soak.measure,
 }
