@@ -10,14 +10,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 import sqlalchemy
 from sqlalchemy.orm import Session
 
 from aetherflow_hooks.manage.endpoints import NewEndpoint, add_endpoint
+from aetherflow_hooks.manage.secrets import rotate_secret
 from aetherflow_hooks.manage.tokens import Scope, add_token
 from aetherflow_hooks.receive import verify
+from aetherflow_hooks.rules.sealing import Keyring
 from aetherflow_hooks.rules.states import mermaid
+from aetherflow_hooks.testing import SECRET, sign_for_test
 from tests.chaos.scenes import SCENES
 from tests.conftest import PG_JSONSCHEMA, World
 from tests.contract.test_cli import our_log_as_it_was  # noqa: F401  a fixture
@@ -28,6 +32,7 @@ from tests.web.test_listen import listening
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHOWN_ENDPOINT = "ep_7f3a9c21d04e"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
@@ -91,11 +96,17 @@ async def test_make_has_what_the_readme_makes(line: str, world: World) -> None:
 @pytest.mark.parametrize("text", [text for text in blocks("sh") if "make " not in text])
 async def test_commands_run(text: str, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
+    endpoint = await world.endpoint()
+    if "promote-secret" in text:
+        await rotate_secret(world.database, endpoint["id"], keyring=Keyring({}), leads=False)
     for line in text.splitlines():
         if line.split()[-1] == "run":
             continue  # a daemon: what it does is the matter of tests/faults
-        if " listen " in line:
-            continue  # see below
+        if " listen " in line or "3000" in line or "receiver.py" in line:
+            continue  # see below: two programs that talk to each other
+        if re.match("export ", line):
+            continue
+        line = line.replace(SHOWN_ENDPOINT, endpoint["id"])  # noqa: PLW2901
         assert await run_line(line, world)
 
 
@@ -189,6 +200,81 @@ async def test_a_receiver_is_tested(world: World, tmp_path: Path) -> None:
     tests = next(text for text in blocks("python") if "forged_webhook" in text)
     (tmp_path / "test_receiver.py").write_text(tests)
     assert "18 passed" in await pytest_runs(tmp_path, world)
+
+
+async def test_the_first_webhook_arrives_as_the_guide_says(world: World, tmp_path: Path) -> None:
+    guide = README.partition("### Five minutes")[2].partition("### Receive safely")[0]
+    port = free_port()
+    here = guide.replace("3000", str(port))
+    program, *rest = re.findall(r"^```python\n(.*?)^```$", here, re.MULTILINE | re.DOTALL)
+    assert not rest
+    (tmp_path / "receiver.py").write_text(program)
+    setting_up, going = re.findall(r"^```sh\n(.*?)^```$", here, re.MULTILINE | re.DOTALL)
+    export, *commands_, start = setting_up.splitlines()
+    names = dict(name.split("=") for name in export.split()[1:] if "DATABASE" not in name)
+    assert names == {"AETHERFLOW_HOOKS_PROFILE": "development"}
+    printed = ""
+    for line in commands_:
+        printed = await run_line(" ".join([*(f"{k}={v}" for k, v in names.items()), line]), world)
+    secret = re.findall(r"whsec_\S+", printed)[0]
+    assert start.split() == ["WEBHOOK_SECRET=whsec_…", "python", "receiver.py"]
+    daemon, emit = going.splitlines()
+    assert daemon == "aetherflow-hooks run"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "receiver.py"),
+        cwd=tmp_path,
+        env={**environment(world), "WEBHOOK_SECRET": secret},
+        stdout=subprocess.PIPE,
+    )
+    try:
+        async with world.engine(), asyncio.timeout(30):
+            event_id = (await run_line(emit, world)).strip()
+            await world.make_due()
+            assert process.stdout is not None
+            line = (await process.stdout.readline()).decode()
+            await world.settled()
+        assert line.split() == [
+            *(event_id, "workflow.completed", "{'workflow':", "{'id':", "'wf_abc123'}}")
+        ]
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def test_a_receiver_remembers_in_its_own_transaction(world: World) -> None:
+    program = next(text for text in blocks("python") if "def welcome" in text)
+    names: dict[str, Any] = {}
+    exec(compile(program, "README.md", "exec"), names)
+    await world.connection.execute("create table members (id text)")
+    async with asyncpg.create_pool(world.dsn, min_size=1, max_size=4) as pool:
+        hooks = await names["receiver"](pool, SECRET)
+        for attempt in (1, 2):
+            request = sign_for_test(
+                "user.joined", {"user": {"id": "usr_1"}}, event_id="evt_1", attempt=attempt
+            )
+            assert (await hooks.receive(*request)).status == 200
+    assert await world.value("select count(*) from members") == 1
+
+
+async def test_endpoints_come_along_from_elsewhere(world: World, tmp_path: Path) -> None:
+    program = next(text for text in blocks("python") if "filterTypes" in text)
+    (tmp_path / "move.py").write_text(program)
+    old: list[dict[str, Any]] = [
+        {"app": "acme", "url": "https://example.com/a", "secret": SECRET, "filterTypes": ["a.b"]},
+        {"app": "other", "url": "https://example.com/b", "secret": SECRET, "filterTypes": None},
+    ]
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    told = await run(["/bin/sh", "-c", f"{sys.executable} move.py < old.json"], world, tmp_path)
+    assert [line.split()[1] for line in told.splitlines()] == [it["url"] for it in old]
+    rows = await world.rows(
+        "select e.tenant, e.state, array(select s.pattern from aetherflow.subscriptions s"
+        " where s.endpoint_id = e.id), s.secret from aetherflow.endpoints e"
+        " join aetherflow.secrets s on s.endpoint_id = e.id order by e.tenant"
+    )
+    assert [tuple(row) for row in rows] == [
+        ("acme", "paused", ["a.b"], SECRET),
+        ("other", "paused", ["*"], SECRET),
+    ]
 
 
 async def test_the_receiver_stores_answers_and_processes(
