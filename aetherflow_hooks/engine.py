@@ -567,11 +567,16 @@ class Engine:
     def _woken(self, hint: str) -> None:
         """Take a notification: nothing in it is trusted, it only says where to look.
 
-        It is empty for a new event, a shard's number for new deliveries, an endpoint's id where
-        that was changed, and the word for a new replay.
+        It is `e` and a shard's number for a new event, and the number alone for new deliveries, an
+        endpoint's id where that was changed, the word for a new replay, and empty where a hint may
+        have been missed.
         """
-        if hint.isascii() and hint.isdigit() and len(hint) <= 4:  # noqa: PLR2004  a shard
-            self._search.look([int(hint)])
+        is_new_event, shard = hint.startswith("e"), hint.removeprefix("e")
+        if shard.isascii() and shard.isdigit() and len(shard) <= 4:  # noqa: PLR2004
+            if is_new_event:
+                self._fanout.tell(int(shard))
+            else:
+                self._search.look([int(shard)])
         elif hint == NEW_REPLAY:
             self._replay.wake.set()
         elif hint:

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from aetherflow_hooks.config import FanoutSettings
@@ -102,6 +102,8 @@ class Fanout:
         self._first_endpoints = min(FIRST_ENDPOINTS, settings.endpoints_max)
         self._last_shard = -1
         self._firsts: dict[int, float] = {}  # by shard: nothing was due before, by our clock
+        self._told: set[int] = set()  # shards of new events that we were told of
+        self._zero_at: datetime | None = None  # when our clock was at 0, by that of Postgres
         self._whole_look_at = 0.0
         self._active_at = self._looked_at = self._next_at = time.monotonic()
         self._asleep = False
@@ -114,7 +116,9 @@ class Fanout:
         """Fan out one batch of each shard that has any; tell when to come again, in seconds."""
         # What comes one by one is gathered for a moment, once there was some.
         await asyncio.sleep(max(0.0, self._next_at - time.monotonic()))
-        events, next_due_seconds = await self._fan_out_due()
+        events, next_due_seconds = await self._fan_out_told(), 0.0
+        if not events:
+            events, next_due_seconds = await self._fan_out_due()
         now = time.monotonic()
         settings = self._settings
         if events:
@@ -134,6 +138,11 @@ class Fanout:
         self._pause_seconds = min(self._pause_seconds * 2, settings.poll_idle_seconds)
         return min(self._pause_seconds, next_due_seconds)
 
+    def tell(self, shard: int) -> None:
+        """Take a hint: there is a new event in a shard."""
+        self._told.add(shard)
+        self.wake.set()
+
     async def wide_turn(self) -> float:
         """Carry on one event of each shard where one has begun; tell when to come again."""
         shards = sorted(self._shards())
@@ -152,6 +161,20 @@ class Fanout:
                 self._on_polled(endpoint_id)
             log.debug(LogEvent.FANOUT_DONE, shard=shard, events=0, endpoints=len(made))
         return 0.0 if found else self._settings.poll_idle_seconds
+
+    async def _fan_out_told(self) -> int:
+        """Fan out where we were told to while we slept, without a look; give how many events."""
+        told, self._told = self._told, set()
+        if not self._asleep or self._zero_at is None:
+            return 0
+        events = 0
+        for shard in sorted(told.intersection(self._shards(), self._firsts)):
+            self._looked_at = time.monotonic()
+            if self._hands:
+                self._hands.prepare()
+            since = self._zero_at + timedelta(seconds=self._firsts[shard] - LATE_SECONDS)
+            events += await self._fan_out_new(shard, since)
+        return events
 
     async def _fan_out_due(self) -> tuple[int, float]:
         """Give the number of events taken, and the seconds until the next one is due."""
@@ -202,6 +225,9 @@ class Fanout:
             self._whole_look_at = ended_at + WHOLE_LOOK_PAUSES * (ended_at - now)
         self._firsts = dict.fromkeys(shards, now)
         self._firsts |= {row["shard"]: now + min(0.0, row["due_in_seconds"]) for row in found}
+        for row in found:
+            if row["due_in_seconds"] <= 0:
+                self._zero_at = row["due_at"] - timedelta(seconds=row["due_in_seconds"] + now)
         return found
 
     async def _fan_out_new(self, shard: int, since: datetime) -> int:

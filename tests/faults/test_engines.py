@@ -16,6 +16,7 @@ import asyncpg
 import pytest
 
 from aetherflow_hooks import Settings, migrate, start_engine
+from aetherflow_hooks.db import Database
 from aetherflow_hooks.db.database import FLOW_OPTIONS, connect_options
 from aetherflow_hooks.db.statements import statements
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
@@ -359,6 +360,31 @@ async def test_a_sleeping_engine_is_woken_by_emit(world: World) -> None:
             assert time.monotonic() - began < 0.5
             await world.until("select bool_and(asleep) from aetherflow.engines")
         await world.settled()
+
+
+async def test_a_sleeping_engine_is_told_where_the_event_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To look for it first would take a sleeping machine another millisecond."""
+    asked: list[str] = []
+    really = Database.rows
+
+    async def rows(self: Database, statement: str, *values: object) -> Any:
+        if statement in {"find_events", "fanout_events"}:
+            asked.append(statement)
+        return await really(self, statement, *values)
+
+    monkeypatch.setattr(Database, "rows", rows)
+    await world.endpoint()
+    async with world.engine(fanout={"poll_idle_seconds": 30}, pace={"discover_seconds": 30}):
+        for number in range(1, 3):
+            await world.until("select bool_and(asleep) from aetherflow.engines")
+            await asyncio.sleep(0.2)  # its pauses grow past this test's patience
+            asked.clear()
+            await world.emit()
+            await world.receiver.wait_for(number)
+        await world.settled()
+    assert asked[0] == "fanout_events"
 
 
 async def test_an_idle_engine_asks_little(world: World) -> None:
