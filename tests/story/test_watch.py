@@ -107,6 +107,79 @@ async def test_watching_again_changes_how_and_unwatching_ends_it(world: World) -
     assert len(await told(world)) == 2
 
 
+async def test_a_column_that_goes_is_told_and_not_passed_over(world: World) -> None:
+    """Silently it would be the event of no tenant, or of none of the columns."""
+    await watch(world, ", columns => '{id}', tenant_column => 'state', operations => '{insert}'")
+    await world.connection.execute("alter table orders rename state to customer")
+    with pytest.raises(asyncpg.UndefinedColumnError, match="watch it again"):
+        await world.connection.execute("insert into orders (id) values (1)")
+    await world.value(
+        "select aetherflow.watch('orders', columns => '{id}', tenant_column => 'customer',"
+        " operations => '{insert}')"
+    )
+    await world.connection.execute("insert into orders (id, customer) values (1, 'acme')")
+    assert await world.value("select tenant from aetherflow.events") == "acme"
+
+
+async def test_what_is_not_told_is_not_in_the_way(world: World) -> None:
+    """Not of emit, which refuses such a text, nor of jsonb, which cannot hold it."""
+    await watch(world, ", columns => '{id}'")
+    odd = '{"a": "\\u0000"}'
+    await world.connection.execute("insert into orders (id, note) values (1, $1)", odd)
+    await world.connection.execute("update orders set id = 2")
+    await world.connection.execute("delete from orders")
+    assert [data["row"] for _, data in await told(world)] == [{"id": 1}, {"id": 2}, {"id": 2}]
+
+
+async def test_the_settings_of_a_session_do_not_show(world: World) -> None:
+    await world.connection.execute(
+        "create table things (b bytea, i interval, r tstzrange, f float8);"
+        "select aetherflow.watch('things');"
+        "set bytea_output = 'escape'; set intervalstyle = 'sql_standard';"
+        "set datestyle = 'German'; set extra_float_digits = -15; set timezone = 'Asia/Tokyo';"
+        "insert into things values ('\\x00ff', '1 day 2 hours',"
+        " '[2024-01-15 10:30+00,)', 0.1::float8 + 0.2)"
+    )
+    ((_, data),) = await told(world)
+    assert data["row"] == {
+        "b": "\\x00ff",
+        "i": "P1DT2H",
+        "r": '["2024-01-15 10:30:00+00",)',
+        "f": 0.30000000000000004,
+    }
+
+
+async def test_triggers_come_through_a_dump(world: World) -> None:
+    await watch(
+        world,
+        ", columns => '{id,note}', condition => 'old.id > 0 -- always', operations => '{update}'",
+    )
+    shown = "select pg_get_triggerdef(oid) from pg_trigger where not tgisinternal"
+    definition = await world.value(shown)
+    await world.connection.execute("drop trigger aetherflow_watch_update on orders")
+    await world.connection.execute("set search_path = ''")
+    await world.connection.execute(definition)  # as pg_dump writes it
+    await world.connection.execute("reset search_path; insert into orders (id) values (1)")
+    await world.connection.execute("update orders set note = null")
+    await world.connection.execute("update orders set note = '{}'")
+    assert [data["old"] for _, data in await told(world)] == [{"note": None}]
+    assert await world.value(shown) == definition
+
+
+async def test_a_partition_is_watched_with_the_whole_or_by_itself(world: World) -> None:
+    await world.connection.execute(
+        "create table p (id int) partition by list (id);"
+        "create table p1 partition of p for values in (1);"
+        "select aetherflow.watch('p1')"
+    )
+    with pytest.raises(asyncpg.PostgresError, match="p1 is watched by itself"):
+        await world.value("select aetherflow.watch('p')")
+    assert await world.value("select aetherflow.unwatch('p1')") == 3
+    await world.value("select aetherflow.watch('p')")
+    with pytest.raises(asyncpg.PostgresError, match="p is watched by itself"):
+        await world.value("select aetherflow.watch('p1')")
+
+
 async def test_partitions_and_odd_names_are_watched_too(world: World) -> None:
     await world.connection.execute(
         'create schema "My Shop";'
@@ -133,7 +206,11 @@ async def test_partitions_and_odd_names_are_watched_too(world: World) -> None:
         ("orders", "operations => '{truncate}'", "some of insert, update and delete"),
         ("orders", "operations => '{}'", "some of insert, update and delete"),
         ("orders", "columns => '{id,colour,size}'", "orders has no column colour, size"),
-        ("orders", "columns => '{}'", "no columns to tell"),
+        ("orders", "columns => '{}'", "columns are names; leave them out"),
+        ("orders", "columns => array['id', null]", "columns are names; leave them out"),
+        ("orders", "operations => null", "some of insert, update and delete"),
+        ("orders", "tenant => null", "tenant is null, over 256 characters"),
+        ("orders", "tenant => repeat('x', 257)", "tenant is null, over 256 characters"),
         ("orders", "ordering_column => 'ctid'", "has no column ctid"),
         ("orders", "tenant_column => 'tenant'", "has no column tenant"),
         ("orders", "type => 'a b'", "name another type"),
