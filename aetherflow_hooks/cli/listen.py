@@ -85,8 +85,7 @@ def listen(
     signs_with = check_secret(secret) if secret else new_secret(secrets.token_bytes(NEW_KEY_BYTES))
     program = None if forward_to is None else Program(forward_to, signs_with, settings.post)
 
-    async def run() -> None:
-        stopping = stop_on_signals()
+    async def carry() -> None:
         async with AsyncExitStack() as stack:
             if program is not None:
                 await stack.enter_async_context(program)
@@ -103,14 +102,17 @@ def listen(
             if program is not None:
                 _note(f"Events go to {program.url}, signed with {signs_with}")
             stack.enter_context(_keyboard(relay))
-            running = asyncio.create_task(relay.run(replay_last))
-            ends = asyncio.create_task(stopping.wait())
-            await asyncio.wait({running, ends}, return_when=asyncio.FIRST_COMPLETED)
-            for task in (running, ends):
-                task.cancel()
-            await asyncio.gather(ends, return_exceptions=True)
-            with suppress(asyncio.CancelledError):
-                await running
+            await relay.run(replay_last)
+
+    async def run() -> None:
+        stopping = stop_on_signals()
+        carrying = asyncio.create_task(carry())
+        stops = asyncio.create_task(stopping.wait())
+        await asyncio.wait({carrying, stops}, return_when=asyncio.FIRST_COMPLETED)
+        stops.cancel()
+        carrying.cancel()
+        with suppress(asyncio.CancelledError):
+            await carrying
 
     asyncio.run(run())
 
@@ -164,7 +166,7 @@ def _shows(*, as_json: bool, prints: bool) -> Callable[[Sent], None]:
         if prints and told["body"] is not None:
             click.echo(f"       {plain(told['body'])}")
         if prints and told["response"]:
-            click.echo(f"       -> {plain(told['response'])}")
+            click.echo(f"       -> {plain(told['response'][:RESPONSE_CHARACTERS_MAX])}")
 
     return show
 

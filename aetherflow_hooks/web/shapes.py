@@ -363,6 +363,7 @@ class EventsPage(Answer):
 
     items: list[EventRow]
     before: GoOn
+    as_of: AwareDatetime = Field(description="When they were listed, by the clock of Postgres.")
 
 
 class DeliveryOfEvent(Answer):

@@ -16,8 +16,10 @@ from typing import Any
 import asyncpg
 import orjson
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
-from aetherflow_hooks.dev.listen import Feed, FromDatabase, Program
+from aetherflow_hooks.dev.listen import Feed, FromApi, FromDatabase, Program, sources
 from aetherflow_hooks.dev.receiver import Receiver
 from aetherflow_hooks.errors import InputRefused
 from aetherflow_hooks.manage.events import expunge_event
@@ -282,6 +284,75 @@ async def test_an_api_that_does_not_let_in_or_is_none_is_one_clear_line(api: Api
 
     assert "a token is needed" in await told(api.base, "af_nobody")
     assert "is not the API" in await told(api.world.receiver.url(), "af_x")
+
+
+@asynccontextmanager
+async def told_by_api(told: Any) -> AsyncIterator[FromApi]:
+    """Read from a server that tells one thing whatever it is asked."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response(told)
+
+    application = web.Application()
+    application.router.add_get("/{asked:.*}", answer)
+    async with (
+        TestServer(application) as server,
+        FromApi(str(server.make_url("/")), "af_x", tenant=None, channel=None) as source,
+    ):
+        yield source
+
+
+ROW = {"id": "evt_" + "0" * 24, "type": "a.b", "tenant": "", "emitted_at": "2024-01-15T10:30:00Z"}
+LIST = {"items": [ROW], "before": None, "as_of": "2024-01-15T10:30:00Z"}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        [],
+        {},
+        {**LIST, "items": 3},
+        {**LIST, "items": [{}]},
+        {**LIST, "items": [{**ROW, "type": "a.b\r\nX-Evil: 1"}]},
+        {**LIST, "items": [{**ROW, "id": "../../../secret?x="}]},
+        {**LIST, "items": [{**ROW, "emitted_at": "yesterday"}]},
+        {**LIST, "before": "evt_"},
+        {**LIST, "as_of": None},
+    ],
+)
+async def test_an_api_that_lies_is_refused(told: Any) -> None:
+    """What it says goes into a URL, and into headers that the local program trusts."""
+    async with told_by_api(told) as source:
+        with pytest.raises(InputRefused, match="is not the API"):
+            await source.listed(before=None, since=None)
+
+
+async def test_data_that_is_no_text_and_endless_answers_are_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sources, "ANSWER_BYTES_MAX", 1_000)
+    for told in ({"data": {"a": 1}}, {"data": "x" * 1_000}):
+        async with told_by_api(told) as source:
+            with pytest.raises(InputRefused, match="is not the API"):
+                await source.data("evt_" + "0" * 24)
+
+
+async def test_a_reader_that_goes_ends_it(world: World) -> None:
+    """As `| head -1` does."""
+    for _ in range(3):
+        await world.emit()
+    listen = f"{sys.executable} -m aetherflow_hooks listen --print --replay-last 3"
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        f"{listen} --dsn '{world.dsn}' | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.stdout.split()[0] == "#"
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize(

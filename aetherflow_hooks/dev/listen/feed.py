@@ -7,7 +7,7 @@ behind younger ones; so each look reaches back, mostly a little, now and then fu
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from aetherflow_hooks.dev.listen.sources import Emitted, Source
+from aetherflow_hooks.dev.listen.sources import EventRow, Source
 from aetherflow_hooks.rules.topics import patterns_of
 
 NEAR = timedelta(seconds=2)
@@ -29,13 +29,13 @@ class Feed:
         self.missed = False
         """The last look found more than it could read, and left out the oldest."""
 
-    async def begin(self, replay_last: int = 0) -> list[Emitted]:
+    async def begin(self, replay_last: int = 0) -> list[EventRow]:
         """Take what is there as known; give the last few of it that are chosen, the oldest first.
 
         Raises:
             AwayError: nothing can be read now.
         """
-        found: list[Emitted] = []
+        found: list[EventRow] = []
         before: str | None = None
         for _ in range(PAGES_MAX):
             page = await self._source.listed(before=before, since=None)
@@ -49,7 +49,7 @@ class Feed:
                 break
         return found[:replay_last][::-1]
 
-    async def look(self) -> list[Emitted]:
+    async def look(self) -> list[EventRow]:
         """Give what is chosen and was not there at any earlier look, the oldest first.
 
         Raises:
@@ -73,5 +73,5 @@ class Feed:
             self._known = {event_id: at for event_id, at in self._known.items() if at > forgotten}
         return [it for it in reversed(new) if self._chooses(it)]
 
-    def _chooses(self, event: Emitted) -> bool:
+    def _chooses(self, event: EventRow) -> bool:
         return not self._patterns.isdisjoint(patterns_of(event.type))

@@ -14,7 +14,7 @@ from aetherflow_hooks.rules.addresses import Egress, parse_net
 from aetherflow_hooks.rules.urls import parse_url
 
 CONNECT_SECONDS_MAX = 2.0
-AWAY_SECONDS = 0.5  # between two tries to reach it
+PROBE_SECONDS = 0.5  # between two tries to reach it
 _ID = "ep_000000000000"  # of no endpoint: it stands in the ids of deliveries
 
 
@@ -86,7 +86,7 @@ class Program:
         while True:
             if await self.is_there():
                 return
-            await asyncio.sleep(AWAY_SECONDS)
+            await asyncio.sleep(PROBE_SECONDS)
 
     async def __aenter__(self) -> Self:
         await self._post.open(())

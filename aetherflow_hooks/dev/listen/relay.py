@@ -8,13 +8,12 @@ Holds    who is away is waited for, the source and the program alike; an answer 
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, TypeVar
 
 from aetherflow_hooks.dev.listen.feed import Feed
 from aetherflow_hooks.dev.listen.program import Program
-from aetherflow_hooks.dev.listen.sources import AwayError, Emitted, Source
-from aetherflow_hooks.errors import HooksError
+from aetherflow_hooks.dev.listen.sources import AwayError, EventRow, Source
 from aetherflow_hooks.model import Event, NotReached, Tried
 from aetherflow_hooks.rules.bodies import event_of
 
@@ -24,12 +23,14 @@ ATTEMPTS_MAX = 4  # of an event, while the program is there and gives no answer
 WAITING_MAX = 10_000  # events; what is more of them is left out, the oldest first
 KEPT_MAX = 1_000  # that can be sent again
 
+T = TypeVar("T")
+
 
 class Sent(NamedTuple):
     """An event, and how it went."""
 
     number: int  # from 1, in the order in which they were found
-    emitted: Emitted
+    emitted: EventRow
     event: Event | None  # None: its data is there no more, and nothing was sent
     attempt: int
     tried: Tried | None  # None: there is no program, or nothing was sent
@@ -53,9 +54,9 @@ class Relay:
         self._program = program
         self._on_sent = on_sent
         self._on_note = on_note
-        self._waiting: deque[tuple[int, Emitted]] = deque()
-        self._again: deque[tuple[int, Emitted]] = deque()
-        self._kept: OrderedDict[int, Emitted] = OrderedDict()
+        self._waiting: deque[tuple[int, EventRow]] = deque()
+        self._again: deque[tuple[int, EventRow]] = deque()
+        self._kept: OrderedDict[int, EventRow] = OrderedDict()
         self._attempts: dict[int, int] = {}
         self._found = 0
         self._wake = asyncio.Event()
@@ -66,18 +67,18 @@ class Relay:
         Raises:
             HooksError: the source cannot be read, now and later.
         """
-        for event in await self._begun(replay_last):
+        for event in await self._read(lambda: self._feed.begin(replay_last)):
             self._take(event)
         self._on_note("Listening. Ctrl-C ends it.")
-        refused: HooksError | None = None
+        problem: Exception | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._look())
                 tasks.create_task(self._send())
-        except* HooksError as errors:
-            refused = next(it for it in errors.exceptions if isinstance(it, HooksError))
-        if refused is not None:
-            raise refused
+        except* Exception as errors:  # noqa: BLE001  the first of them, as it was raised
+            problem = errors.exceptions[0]
+        if problem is not None:
+            raise problem
 
     def resend(self, number: int | None) -> bool:
         """Send an event again, by its number, or the last one; False: it is not known any more."""
@@ -90,38 +91,31 @@ class Relay:
         self._wake.set()
         return True
 
-    async def _begun(self, replay_last: int) -> list[Emitted]:
-        is_told = False
-        while True:
-            try:
-                return await self._feed.begin(replay_last)
-            except AwayError as error:
-                is_told = is_told or self._tell_away(error)
-                await asyncio.sleep(AWAY_SECONDS)
-
     async def _look(self) -> None:
-        is_told = False
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            try:
-                found = await self._feed.look()
-            except AwayError as error:
-                is_told = is_told or self._tell_away(error)
-                await asyncio.sleep(AWAY_SECONDS - LOOK_SECONDS)
-                continue
-            if is_told:
-                self._on_note("Events can be read again.")
-                is_told = False
-            for event in found:
+            for event in await self._read(self._feed.look):
                 self._take(event)
             if self._feed.missed:
                 self._on_note("There were more events than can be read at once: some are left out.")
 
-    def _tell_away(self, error: AwayError) -> bool:
-        self._on_note(f"Events cannot be read, and are waited for: {error}")
-        return True
+    async def _read(self, read: Callable[[], Awaitable[T]]) -> T:
+        """Read at the source, however long it is away."""
+        is_told = False
+        while True:
+            try:
+                found = await read()
+            except AwayError as error:
+                if not is_told:
+                    self._on_note(f"Events cannot be read, and are waited for: {error}")
+                    is_told = True
+                await asyncio.sleep(AWAY_SECONDS)
+                continue
+            if is_told:
+                self._on_note("Events can be read again.")
+            return found
 
-    def _take(self, event: Emitted) -> None:
+    def _take(self, event: EventRow) -> None:
         self._found += 1
         if len(self._waiting) >= WAITING_MAX:
             number, left_out = self._waiting.popleft()
@@ -137,7 +131,7 @@ class Relay:
                 await self._wake.wait()
                 continue
             number, emitted = work.popleft()
-            event = await self._read(emitted)
+            event = await self._event(emitted)
             attempt, tried = 0, None
             if event is not None and self._program is not None:
                 attempt, tried = await self._sent(self._program, number, event)
@@ -147,18 +141,12 @@ class Relay:
                 self._attempts.pop(forgotten, None)
             self._on_sent(Sent(number, emitted, event, attempt, tried))
 
-    async def _read(self, emitted: Emitted) -> Event | None:
-        is_told = False
-        while True:
-            try:
-                data = await self._source.data(emitted.id)
-            except AwayError as error:
-                is_told = is_told or self._tell_away(error)
-                await asyncio.sleep(AWAY_SECONDS)
-                continue
-            if data is None:
-                return None
-            return event_of(emitted.id, emitted.type, data, int(emitted.emitted_at.timestamp()))
+    async def _event(self, row: EventRow) -> Event | None:
+        """Give an event as it is sent; None: its data is there no more."""
+        data = await self._read(lambda: self._source.data(row.id))
+        if data is None:
+            return None
+        return event_of(row.id, row.type, data, int(row.emitted_at.timestamp()))
 
     async def _sent(self, program: Program, number: int, event: Event) -> tuple[int, Tried]:
         """Send an event until an answer comes, or that is in vain; give the last attempt."""

@@ -1,8 +1,8 @@
 """Sources: where events are read, through the API with a token, or in the database."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
@@ -14,12 +14,16 @@ from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import DatabaseUnavailable, InputRefused, NotFound
 from aetherflow_hooks.manage.events import list_events, show_event
 from aetherflow_hooks.manage.pages import ROWS_MAX
+from aetherflow_hooks.rules.topics import is_type
 
 PREFIX = "/api/v1"
 TIMEOUT_SECONDS = 15.0
+ANSWER_BYTES_MAX = 64 * 1024 * 1024  # an event's data is 16 MiB at the very most
+
+_EVENT_ID = re.compile(r"evt_[0-9a-f]{24}", re.ASCII)
 
 
-class Emitted(NamedTuple):
+class EventRow(NamedTuple):
     """An event as a list tells it."""
 
     id: str
@@ -31,9 +35,9 @@ class Emitted(NamedTuple):
 class Listed(NamedTuple):
     """Some events, the newest first."""
 
-    events: list[Emitted]
+    events: list[EventRow]
     before: str | None  # there may be more behind it
-    as_of: datetime  # about when, by the clock over there
+    as_of: datetime  # when, by the clock of Postgres, which the events' own times are of
 
 
 class AwayError(Exception):
@@ -74,7 +78,7 @@ class FromDatabase:
         except DatabaseUnavailable as error:
             raise AwayError(str(error)) from None
         events = [
-            Emitted(row["id"], row["type"], row["tenant"], row["emitted_at"]) for row in page.rows
+            EventRow(row["id"], row["type"], row["tenant"], row["emitted_at"]) for row in page.rows
         ]
         return Listed(events, page.before, as_of)
 
@@ -116,26 +120,29 @@ class FromApi:
             query["before"] = before
         if since is not None:
             query["since"] = since.astimezone(UTC).isoformat()
-        told, answered_at = await self._get("/events", query)
-        events = [
-            Emitted(
-                row["id"], row["type"], row["tenant"], datetime.fromisoformat(row["emitted_at"])
+        told = await self._get("/events", query)
+        try:
+            return Listed(
+                [_row(row) for row in told["items"]],
+                None if told["before"] is None else _id(told["before"]),
+                datetime.fromisoformat(told["as_of"]),
             )
-            for row in told["items"]
-        ]
-        return Listed(events, told["before"], answered_at)
+        except (KeyError, TypeError, ValueError):
+            raise self._no_api("its list of events cannot be read") from None
 
     async def data(self, event_id: str) -> str | None:
         """See `Source`."""
         try:
-            told, _ = await self._get(f"/events/{event_id}", {})
+            told = await self._get(f"/events/{event_id}", {})
         except NotFound:
             return None
-        data: str | None = told["data"]
+        data = told.get("data")
+        if data is not None and not isinstance(data, str):
+            raise self._no_api("the data of an event is no text")
         return data
 
-    async def _get(self, path: str, query: Mapping[str, str]) -> tuple[Any, datetime]:
-        """Give what is answered, and when.
+    async def _get(self, path: str, query: Mapping[str, str]) -> dict[str, Any]:
+        """Give what is answered.
 
         Raises:
             AwayError: nobody answers, or somebody who cannot now.
@@ -146,31 +153,37 @@ class FromApi:
             async with self._session.get(
                 self._base + path, params=query, allow_redirects=False
             ) as answer:
-                text = await answer.read()
+                text = bytearray()
+                async for part in answer.content.iter_any():
+                    text += part
+                    if len(text) > ANSWER_BYTES_MAX:
+                        raise self._no_api("its answer is too large")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise AwayError(str(error) or type(error).__name__) from None
         return self._read(answer, text, path)
 
-    def _read(self, answer: aiohttp.ClientResponse, text: bytes, path: str) -> tuple[Any, datetime]:
+    def _read(
+        self, answer: aiohttp.ClientResponse, text: bytes | bytearray, path: str
+    ) -> dict[str, Any]:
         if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR or (
             answer.status == HTTPStatus.TOO_MANY_REQUESTS
         ):
             raise AwayError(f"it answered {answer.status}")
         try:
             told = orjson.loads(text)
-            answered_at = parsedate_to_datetime(answer.headers["Date"])
-        except (ValueError, KeyError):
+        except ValueError:
             told = None
         is_ours = answer.content_type in ("application/json", "application/problem+json")
         if not is_ours or not isinstance(told, dict):
-            raise InputRefused(
-                f"{self._base} is not the API of AetherFlow Hooks: it answered {answer.status}"
-            )
+            raise self._no_api(f"it answered {answer.status}")
         if answer.status == HTTPStatus.NOT_FOUND and path != "/events":
             raise NotFound("event", path)
         if answer.status != HTTPStatus.OK:
             raise InputRefused(f"the API answered {answer.status}: {told.get('detail', '')}")
-        return told, answered_at
+        return told
+
+    def _no_api(self, why: str) -> InputRefused:
+        return InputRefused(f"{self._base} is not the API of AetherFlow Hooks: {why}")
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
@@ -186,3 +199,17 @@ class FromApi:
         traceback: TracebackType | None,
     ) -> None:
         await self._session.close()
+
+
+def _row(told: Any) -> EventRow:
+    """Read an event of a list: id and type go into headers, and the id into a URL."""
+    if not is_type(told["type"]) or not isinstance(told["tenant"], str):
+        raise ValueError("no event")
+    emitted_at = datetime.fromisoformat(told["emitted_at"])
+    return EventRow(_id(told["id"]), told["type"], told["tenant"], emitted_at.astimezone(UTC))
+
+
+def _id(told: Any) -> str:
+    if not isinstance(told, str) or not _EVENT_ID.fullmatch(told):
+        raise ValueError("no event's id")
+    return told

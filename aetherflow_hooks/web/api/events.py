@@ -23,6 +23,7 @@ async def own(call: Call, event_id: str, after: str | None = None) -> dict[str, 
 @route("GET", "/events", Scope.READ)
 async def list_(call: Call, query: shapes.EventsQuery) -> shapes.EventsPage:
     """List events, the newest first."""
+    as_of = await call.database.value("clock")
     page = await events.list_events(
         call.database,
         before=query.before,
@@ -34,7 +35,7 @@ async def list_(call: Call, query: shapes.EventsQuery) -> shapes.EventsPage:
         rows_max=query.limit,
     )
     return shapes.EventsPage(
-        items=[shapes.EventRow(**row) for row in page.rows], before=page.before
+        items=[shapes.EventRow(**row) for row in page.rows], before=page.before, as_of=as_of
     )
 
 
