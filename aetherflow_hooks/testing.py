@@ -159,7 +159,8 @@ class Emitted:
 
     Call it where nothing is awaited, `emitted("user.joined")`, and else `await
     emitted.fetch("user.joined")`; without a type it gives all of them. It reads on that connection
-    itself, so what is not committed is there, and what was rolled back to a savepoint is not.
+    itself, so what is not committed is there, and what was rolled back to a savepoint is not. What
+    others commit meanwhile is there as well, where they share the database.
     Where the code under test commits, set `since` first.
     """
 
@@ -227,7 +228,8 @@ class DeliverNow:
     """Delivers what is committed and due, by a real engine in this process, and tells how it went.
 
     Call it where nothing is awaited, and else `await deliver_now.run()`. What fails is left for its
-    next attempt, which is not waited for. Hosts on this machine may be posted to.
+    next attempt, which is not waited for; so is what comes behind at an endpoint that fails ten
+    times in a row, or does not answer three times. Hosts on this machine may be posted to.
     """
 
     def __init__(self, settings: "Settings") -> None:
@@ -260,7 +262,7 @@ class DeliverNow:
             since = await database.value("clock")
             give_up_at = time.monotonic() + DELIVER_SECONDS_MAX
             async with start_engine(self._settings):
-                while await database.value("is_due"):
+                while await database.value("is_due", since):
                     if time.monotonic() > give_up_at:
                         raise TimeoutError(
                             f"not everything that is due was sent within {DELIVER_SECONDS_MAX:g} s"

@@ -1,6 +1,7 @@
 """The plugin for pytest: applications with tests of their own, and every driver."""
 
 import asyncio
+import collections
 import json
 import os
 import subprocess
@@ -134,6 +135,21 @@ async def test_deliver_now_tries_each_once(world: World) -> None:
     }
     assert len(attempts) == 5
     assert await DeliverNow(world.settings()).run() == []
+
+
+@pytest.mark.parametrize("script", ["500", "close"])
+async def test_deliver_now_does_not_wait_for_an_endpoint_that_is_left_alone(
+    world: World, script: str
+) -> None:
+    bad = await world.endpoint("/bad", script, tenant="bad")
+    good = await world.endpoint("/good")
+    for _ in range(40):
+        await world.emit(tenant="bad")
+        await world.emit()
+    attempts = await DeliverNow(world.settings()).run()
+    by_endpoint = collections.Counter(it.endpoint_id for it in attempts)
+    assert by_endpoint[good["id"]] == 40
+    assert 3 <= by_endpoint[bad["id"]] <= 40
 
 
 async def test_deliver_now_says_when_it_does_not_come_to_an_end(
