@@ -72,8 +72,8 @@ def listen(
     """Send live events to a program on this machine, signed, and show what it answers.
 
     An event is sent when it is emitted, one after the other in that order. What is answered is
-    shown and nothing is tried again, unless no answer comes. Who is away, the program or the
-    engine, is waited for. On a terminal, a number and Enter sends that event again, and Enter
+    shown and nothing is tried again, unless the connection was lost. Who is away, the program or
+    the engine, is waited for. On a terminal, a number and Enter sends that event again, and Enter
     alone the last one.
     """
     if forward_to is None and not prints:
