@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from aetherflow_hooks.config import FanoutSettings
@@ -29,11 +29,15 @@ HOLD_SECONDS = 0.25  # how long a pile waits at most for room to be leased as it
 HOLD_STEP_SECONDS = 0.005
 NO_ROOMS = "{}"
 POLLED = "polled"  # in place of a type: nobody has to be told to lease it
-# An event's moment is that of its emitting, and it may be committed after others of a later one. So
-# a look begins LATE_SECONDS before the first that the last one found. What comes later still is
-# found by looks at everything. They take a tenth of the time at the most: that is every look,
-# unless an old snapshot makes Postgres keep what has been fanned out.
+# An event's moment is that of its emitting, and it may be committed after others of a later one, so
+# each look is at everything; and so is each statement behind it, or what came in between might be
+# passed by. Where an old snapshot makes Postgres keep what has been fanned out, that takes long:
+# then a look begins LATE_SECONDS before the first that the last one found, and looks at everything
+# take a tenth of the time. One that takes long by itself has waited for a lock.
+QUICK_LOOK_SECONDS = 0.02
 WHOLE_LOOK_PAUSES = 9
+WHOLE_LOOKS_KNOWN = 3
+EVER = datetime(1, 1, 2, tzinfo=UTC)  # see EVER_SECONDS
 
 # (shard, endpoint_id) of each that has new work, whether they are very many of one event, and since
 # when the first of it may be due, by our clock
@@ -103,7 +107,7 @@ class Fanout:
         self._last_shard = -1
         self._firsts: dict[int, float] = {}  # by shard: nothing was due before, by our clock
         self._told: set[int] = set()  # shards of new events that we were told of
-        self._zero_at: datetime | None = None  # when our clock was at 0, by that of Postgres
+        self._whole_looks: deque[float] = deque(maxlen=WHOLE_LOOKS_KNOWN)  # how long they took
         self._whole_look_at = 0.0
         self._active_at = self._looked_at = self._next_at = time.monotonic()
         self._asleep = False
@@ -165,21 +169,23 @@ class Fanout:
     async def _fan_out_told(self) -> int:
         """Fan out where we were told to while we slept, without a look; give how many events."""
         told, self._told = self._told, set()
-        if not self._asleep or self._zero_at is None:
+        now = time.monotonic()
+        if not self._asleep or self._is_slow():
             return 0
         events = 0
-        for shard in sorted(told.intersection(self._shards(), self._firsts)):
-            self._looked_at = time.monotonic()
+        for shard in sorted(told.intersection(self._shards())):
+            self._looked_at = now
+            self._firsts[shard] = now - EVER_SECONDS
             if self._hands:
                 self._hands.prepare()
-            since = self._zero_at + timedelta(seconds=self._firsts[shard] - LATE_SECONDS)
-            events += await self._fan_out_new(shard, since)
+            events += await self._fan_out_new(shard, EVER)
         return events
 
     async def _fan_out_due(self) -> tuple[int, float]:
         """Give the number of events taken, and the seconds until the next one is due."""
         taken, next_due_seconds = 0, float("inf")
         self._looked_at = time.monotonic()
+        is_slow = self._is_slow()
         found = await self._look()
         # Where the last turn broke off, this one goes on: no shard keeps the others waiting.
         due: deque[tuple[int, datetime]] = deque()
@@ -195,7 +201,8 @@ class Fanout:
             events = 0
             while due:
                 self._last_shard, due_at = due.popleft()
-                events += await self._fan_out_new(self._last_shard, due_at)
+                since = due_at - timedelta(seconds=LATE_SECONDS) if is_slow else EVER
+                events += await self._fan_out_new(self._last_shard, since)
             return events
 
         done = await asyncio.gather(*(work() for _ in range(WORKERS)), return_exceptions=True)
@@ -210,7 +217,7 @@ class Fanout:
         """Find the first event of each shard: of all there are, or of those that came lately."""
         shards = sorted(self._shards())
         now = time.monotonic()
-        is_whole = now >= self._whole_look_at
+        is_whole = now >= self._whole_look_at or not self._is_slow()
         sinces_seconds_ago = [
             EVER_SECONDS
             if is_whole or shard not in self._firsts
@@ -222,13 +229,16 @@ class Fanout:
         found = await self._database.rows("find_events", shards, sinces_seconds_ago, False)
         if is_whole:
             ended_at = time.monotonic()
-            self._whole_look_at = ended_at + WHOLE_LOOK_PAUSES * (ended_at - now)
+            self._whole_looks.append(ended_at - now)
+            self._whole_look_at = ended_at + WHOLE_LOOK_PAUSES * min(self._whole_looks)
         self._firsts = dict.fromkeys(shards, now)
         self._firsts |= {row["shard"]: now + min(0.0, row["due_in_seconds"]) for row in found}
-        for row in found:
-            if row["due_in_seconds"] <= 0:
-                self._zero_at = row["due_at"] - timedelta(seconds=row["due_in_seconds"] + now)
         return found
+
+    def _is_slow(self) -> bool:
+        """Tell whether it takes long to look at everything."""
+        looks = self._whole_looks
+        return len(looks) == WHOLE_LOOKS_KNOWN and min(looks) > QUICK_LOOK_SECONDS
 
     async def _fan_out_new(self, shard: int, since: datetime) -> int:
         """Fan out a batch of one shard; give the number of its events.

@@ -3,7 +3,9 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
+import asyncpg
 import orjson
 import pytest
 
@@ -312,14 +314,41 @@ async def test_what_is_emitted_together_is_of_one_shard(world: World) -> None:
     assert len({row["random"] for row in rows}) == 1000
 
 
+async def test_what_is_committed_behind_a_look_is_not_passed_by(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is older than what the look has found, and comes before it, also of one ordering key."""
+    await world.endpoint()
+    other = await asyncpg.connect(world.dsn)
+    transaction = other.transaction()
+    await transaction.start()
+    await other.execute("select aetherflow.emit('a.b', '{}', ordering_key => 'k')")
+    await world.emit(ordering_key="k")
+    stage = fanout(world, [])
+    really = stage._look
+
+    async def look() -> Any:
+        found = await really()
+        await transaction.commit()
+        return found
+
+    monkeypatch.setattr(stage, "_look", look)
+    assert await stage.turn() == 0
+    await other.close()
+    assert await world.value("select count(*) from aetherflow.outbox") == 0
+
+
 async def test_what_is_committed_very_late_is_found_by_a_look_at_everything(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Others begin where the last one found something, and find what comes a little late."""
     await world.endpoint()
     await world.emit()
+    # As if to look at everything took long.
+    monkeypatch.setattr(fanout_module, "QUICK_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(fanout_module, "WHOLE_LOOKS_KNOWN", 1)
+    monkeypatch.setattr(fanout_module, "WHOLE_LOOK_PAUSES", 1e6)
     stage = fanout(world, [])
-    monkeypatch.setattr(fanout_module, "WHOLE_LOOK_PAUSES", 1e6)  # as if that look had taken long
     assert await stage.turn() == 0
     left = "select event_id from aetherflow.outbox"
     very_late, late = [await world.emit() for _ in range(2)]
