@@ -37,7 +37,7 @@ POLLED = "polled"  # in place of a type: nobody has to be told to lease it
 QUICK_LOOK_SECONDS = 0.02
 WHOLE_LOOK_PAUSES = 9
 WHOLE_LOOKS_KNOWN = 3
-EVER = datetime(1, 1, 2, tzinfo=UTC)  # see EVER_SECONDS
+EVER = datetime.min.replace(tzinfo=UTC)  # which the driver writes as -infinity
 
 # (shard, endpoint_id) of each that has new work, whether they are very many of one event, and since
 # when the first of it may be due, by our clock
