@@ -34,12 +34,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
 from aetherflow_hooks.receive.examples import EXAMPLES
+from aetherflow_hooks.rules.bodies import event_of
 from aetherflow_hooks.rules.signing import keys_of, signed_lines
 
 if TYPE_CHECKING:
@@ -92,10 +93,8 @@ def sign_for_test(
     now = time.time()
     event_id = event_id or f"evt_{int(now * 1_000_000):013x}{secrets.token_hex(6)[:11]}"
     text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
-    at = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%dT%H:%M:%SZ}"
-    body = f'{{"event":"{event_type}","id":"{event_id}","timestamp":"{at}","data":{text}}}'
     return _signed(
-        body.encode(),
+        event_of(event_id, event_type, text, int(now)).body,
         event_id=event_id,
         event_type=event_type,
         secret=secret,
@@ -192,8 +191,6 @@ class Emitted:
         return statements(self._schema)["emitted_since"]
 
     def _told(self, rows: Sequence[Sequence[Any]]) -> list[EmittedEvent]:
-        from aetherflow_hooks.rules.bodies import event_of  # noqa: PLC0415
-
         events = []
         for event_id, kind, tenant, data, emitted_at, *rest in rows:
             deliver_at, expires_at, ordering_key, channels = rest
