@@ -405,22 +405,22 @@ async def test_a_connection_asks_for_no_type_that_another_one_has_met(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The driver would ask the catalogue anew, which takes longer than all of an event's way."""
-    await world.endpoint()
-    async with world.engine():
-        await world.emit()
-        await world.settled()
-    asked = []
+    asked: list[frozenset[int]] = []
     really = asyncpg.Connection._introspect_types
 
-    async def introspect(self: Any, *values: Any) -> Any:
-        asked.append(values)
-        return await really(self, *values)
+    async def introspect(self: Any, types: Any, *values: Any) -> Any:
+        asked.append(frozenset(types))
+        return await really(self, types, *values)
 
     monkeypatch.setattr(asyncpg.Connection, "_introspect_types", introspect)
-    async with world.engine():
-        await world.emit()
-        await world.settled()
-    assert asked == []
+    await world.endpoint()
+    met: set[frozenset[int]] = set()
+    for _ in range(2):  # the second may run a statement that the first had no need of
+        met, asked[:] = set(asked), []
+        async with world.engine():
+            await world.emit()
+            await world.settled()
+    assert met.isdisjoint(asked)
 
 
 async def test_case_60_only_the_databases_clock_decides(
