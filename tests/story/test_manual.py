@@ -47,6 +47,19 @@ async def test_case_68_each_retry_that_is_accepted_is_an_attempt_by_hand(world: 
     ]
 
 
+async def test_a_retry_is_accepted_once_though_the_second_who_asks_had_begun_before(
+    world: World,
+) -> None:
+    endpoint = await world.endpoint("/a", "500", retry_schedule_seconds=[])
+    event_id = await world.emit()
+    async with world.engine():
+        await world.settled()
+    async with world.database.transaction() as earlier:  # its now() is of here
+        assert await asked(world, delivery_id(event_id, endpoint["id"])) == "due"
+        told = await earlier.value("retry_delivery", endpoint["id"], event_id)
+    assert "as was asked before" in told
+
+
 async def test_what_waits_for_its_retry_is_hurried_and_then_goes_by_its_schedule(
     world: World,
 ) -> None:

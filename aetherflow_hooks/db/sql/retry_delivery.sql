@@ -5,7 +5,8 @@
 --
 -- Tells due, or else why it is not sent; no row: there is no such delivery. Of one that is not
 -- waiting the event must be there still, and with it the key of its order. Who asks at the same
--- moment as somebody else finds it as it was before, and makes nothing of it.
+-- moment as somebody else finds it as it was before, and makes nothing of it; or finds what the other
+-- asked for, though its own transaction, and its now(), began before: hence the clock.
 with able as (
     select e.shard, e.ordering,
            case when e.state in ('disabled', 'deleted') then 'its endpoint is ' || e.state
@@ -16,7 +17,7 @@ with able as (
     left join aetherflow.events v on v.shard = aetherflow.shard_of($2) and v.id = $2
     where e.id = $1
 ), waiting as materialized (
-    select d.leased_until >= now() as is_leased, d.trigger = 'manual' and d.due_at <= now() as is_asked
+    select d.leased_until >= now() as is_leased, d.trigger = 'manual' and d.due_at <= clock_timestamp() as is_asked
     from able a
     join aetherflow.deliveries d on d.shard = a.shard and d.endpoint_id = $1 and d.event_id = $2
 ), done as materialized (
@@ -34,7 +35,7 @@ with able as (
     set due_at = now(), trigger = 'manual', attempt = case when d.due_at = 'infinity' then 0 else d.attempt end
     from able a
     where a.told = 'due' and d.shard = a.shard and d.endpoint_id = $1 and d.event_id = $2 and d.leased_until < now()
-      and not coalesce(d.trigger = 'manual' and d.due_at <= now(), false)
+      and not coalesce(d.trigger = 'manual' and d.due_at <= clock_timestamp(), false)
     returning d.event_id
 ), risen as (
     delete from aetherflow.dead d
