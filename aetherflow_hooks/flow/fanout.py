@@ -16,6 +16,7 @@ from aetherflow_hooks.config import FanoutSettings
 from aetherflow_hooks.db import Database, Row
 from aetherflow_hooks.errors import DatabaseUnavailable
 from aetherflow_hooks.model import Offer
+from aetherflow_hooks.rules.horizon import Horizon
 from aetherflow_hooks.rules.lane import EVER_SECONDS, LATE_SECONDS
 from aetherflow_hooks.watch.log import LogEvent, log
 
@@ -29,14 +30,18 @@ HOLD_SECONDS = 0.25  # how long a pile waits at most for room to be leased as it
 HOLD_STEP_SECONDS = 0.005
 NO_ROOMS = "{}"
 POLLED = "polled"  # in place of a type: nobody has to be told to lease it
-# An event's moment is that of its emitting, and it may be committed after others of a later one, so
-# each look is at everything; and so is each statement behind it, or what came in between might be
-# passed by. Where an old snapshot makes Postgres keep what has been fanned out, that takes long:
-# then a look begins LATE_SECONDS before the first that the last one found, and looks at everything
-# take a tenth of the time. One that takes long by itself has waited for a lock.
+# A look begins with what the one before it has seen to be there, or could not see yet. Where an old
+# snapshot makes Postgres keep what has been fanned out, and a transaction that may have emitted
+# goes on for long, that is a long way: then looks begin LATE_SECONDS before the first that the last
+# one found, and such as go all the way take a tenth of the time. One that takes long by itself has
+# waited for a lock. What another hand has written is found by a look at everything, now and then.
 QUICK_LOOK_SECONDS = 0.02
-WHOLE_LOOK_PAUSES = 9
-WHOLE_LOOKS_KNOWN = 3
+LONG_LOOK_PAUSES = 9
+LOOKS_KNOWN = 3
+WHOLE_LOOK_PAUSES = 49
+WHOLE_LOOK_SECONDS = 1.0  # between looks at everything at the least
+WHOLE_LOOK_FAILED_SECONDS = 60.0  # after one that took too long for Postgres
+CLOCK_STEP = timedelta(seconds=0.1)  # by which the clock of the database may be set back
 EVER = datetime.min.replace(tzinfo=UTC)  # which the driver writes as -infinity
 
 # (shard, endpoint_id) of each that has new work, whether they are very many of one event, and since
@@ -105,10 +110,15 @@ class Fanout:
         self._batch = min(FIRST_BATCH, settings.batch_max)
         self._first_endpoints = min(FIRST_ENDPOINTS, settings.endpoints_max)
         self._last_shard = -1
-        self._firsts: dict[int, float] = {}  # by shard: nothing was due before, by our clock
         self._told: set[int] = set()  # shards of new events that we were told of
-        self._whole_looks: deque[float] = deque(maxlen=WHOLE_LOOKS_KNOWN)  # how long they took
+        self._horizon = Horizon()
+        # By shard: nothing that is there, or is to come, was due before; by the database's clock.
+        self._bounds: dict[int, datetime] = {}
+        self._sinces: dict[int, datetime] = {}  # where statements begin now
+        self._looks: deque[float] = deque(maxlen=LOOKS_KNOWN)  # how long those from bounds took
+        self._long_look_at = 0.0
         self._whole_look_at = 0.0
+        self._clock = (0.0, EVER)  # one moment by our clock and by the database's
         self._active_at = self._looked_at = self._next_at = time.monotonic()
         self._asleep = False
         self._pause_seconds = settings.poll_seconds
@@ -151,12 +161,13 @@ class Fanout:
         """Carry on one event of each shard where one has begun; tell when to come again."""
         shards = sorted(self._shards())
         now = time.monotonic()
-        found = await self._database.rows("find_events", shards, [EVER_SECONDS] * len(shards), True)
+        rows = await self._database.rows("find_events", shards, [EVER] * len(shards), True)
+        found = [row for row in rows if row["shard"] is not None]
         if not found:
             self.wide_since = None
         elif self.wide_since is None:
             self.wide_since = now
-        for shard, _, due_in_seconds in found:
+        for shard, _, due_in_seconds, *_ in found:
             made = await self._database.rows("fanout_begun", shard, self._settings.endpoints_max)
             self._hand_on(
                 [(shard, endpoint_id) for shard, endpoint_id in made], True, now + due_in_seconds
@@ -175,34 +186,30 @@ class Fanout:
         events = 0
         for shard in sorted(told.intersection(self._shards())):
             self._looked_at = now
-            self._firsts[shard] = now - EVER_SECONDS
             if self._hands:
                 self._hands.prepare()
-            events += await self._fan_out_new(shard, EVER)
+            events += await self._fan_out_new(shard)
         return events
 
     async def _fan_out_due(self) -> tuple[int, float]:
         """Give the number of events taken, and the seconds until the next one is due."""
         taken, next_due_seconds = 0, float("inf")
         self._looked_at = time.monotonic()
-        is_slow = self._is_slow()
-        found = await self._look()
         # Where the last turn broke off, this one goes on: no shard keeps the others waiting.
-        due: deque[tuple[int, datetime]] = deque()
-        for shard, due_at, due_in_seconds in sorted(
-            found, key=lambda row: row["shard"] <= self._last_shard
+        due: deque[int] = deque()
+        for shard, due_in_seconds in sorted(
+            (await self._look()).items(), key=lambda it: (it[0] <= self._last_shard, it[0])
         ):
             if due_in_seconds > 0:
                 next_due_seconds = min(next_due_seconds, due_in_seconds)
             else:
-                due.append((shard, due_at))
+                due.append(shard)
 
         async def work() -> int:
             events = 0
             while due:
-                self._last_shard, due_at = due.popleft()
-                since = due_at - timedelta(seconds=LATE_SECONDS) if is_slow else EVER
-                events += await self._fan_out_new(self._last_shard, since)
+                self._last_shard = due.popleft()
+                events += await self._fan_out_new(self._last_shard)
             return events
 
         done = await asyncio.gather(*(work() for _ in range(WORKERS)), return_exceptions=True)
@@ -213,34 +220,54 @@ class Fanout:
         self._last_shard = -1
         return taken, next_due_seconds
 
-    async def _look(self) -> Sequence[Row]:
-        """Find the first event of each shard: of all there are, or of those that came lately."""
+    async def _look(self) -> dict[int, float]:
+        """Find when the first event of each shard is due, in seconds, where there is one."""
         shards = sorted(self._shards())
         now = time.monotonic()
-        is_whole = now >= self._whole_look_at or not self._is_slow()
-        sinces_seconds_ago = [
-            EVER_SECONDS
-            if is_whole or shard not in self._firsts
-            else now - self._firsts[shard] + LATE_SECONDS
-            for shard in shards
-        ]
+        is_whole = now >= self._whole_look_at
+        is_short = not is_whole and self._is_slow() and now < self._long_look_at
+        known = {} if is_whole else self._sinces if is_short else self._bounds
+        if is_whole:
+            self._whole_look_at = now + WHOLE_LOOK_FAILED_SECONDS
         if self._hands:
             asyncio.get_running_loop().call_soon(self._hands.prepare)  # while Postgres looks
-        found = await self._database.rows("find_events", shards, sinces_seconds_ago, False)
+        rows = await self._database.rows(
+            "find_events", shards, [known.get(shard, EVER) for shard in shards], False
+        )
+        took_seconds = time.monotonic() - now
+        found = {row["shard"]: row for row in rows}
+        seen = found.pop(None)
+        self._clock = now, seen["due_at"]
+        unseen_since = self._horizon.saw(seen["due_at"], seen["xmin"], seen["xmax"])
+        firsts: dict[int, datetime] = {shard: row["due_at"] for shard, row in found.items()}
+        if not is_short:
+            bound = EVER if unseen_since is None else unseen_since - CLOCK_STEP
+            self._bounds = {shard: min(bound, firsts.get(shard, bound)) for shard in shards}
+            self._long_look_at = now + (1 + LONG_LOOK_PAUSES) * took_seconds
         if is_whole:
-            ended_at = time.monotonic()
-            self._whole_looks.append(ended_at - now)
-            self._whole_look_at = ended_at + WHOLE_LOOK_PAUSES * min(self._whole_looks)
-        self._firsts = dict.fromkeys(shards, now)
-        self._firsts |= {row["shard"]: now + min(0.0, row["due_in_seconds"]) for row in found}
-        return found
+            pause_seconds = max(WHOLE_LOOK_SECONDS, WHOLE_LOOK_PAUSES * took_seconds)
+            self._whole_look_at = now + took_seconds + pause_seconds
+        elif not is_short:
+            self._looks.append(took_seconds)
+        self._sinces = self._bounds
+        if self._is_slow():
+            asked_at: datetime = seen["due_at"]
+            self._sinces = {
+                shard: _later(self._bounds.get(shard, EVER), firsts.get(shard, asked_at))
+                for shard in shards
+            }
+        return {shard: row["due_in_seconds"] for shard, row in found.items()}
 
     def _is_slow(self) -> bool:
-        """Tell whether it takes long to look at everything."""
-        looks = self._whole_looks
-        return len(looks) == WHOLE_LOOKS_KNOWN and min(looks) > QUICK_LOOK_SECONDS
+        """Tell whether it takes long to look from where something may be."""
+        return len(self._looks) == LOOKS_KNOWN and min(self._looks) > QUICK_LOOK_SECONDS
 
-    async def _fan_out_new(self, shard: int, since: datetime) -> int:
+    def _by_our_clock(self, moment: datetime) -> float:
+        """Give a moment of the database's clock in monotonic seconds."""
+        ours, theirs = self._clock
+        return ours - min(EVER_SECONDS, (theirs - moment).total_seconds())
+
+    async def _fan_out_new(self, shard: int) -> int:
         """Fan out a batch of one shard; give the number of its events.
 
         How many deliveries an event makes is not known before, so the batch is what has lately
@@ -249,7 +276,7 @@ class Fanout:
         offer = await self._offer()
         began = time.monotonic()
         try:
-            events = await self._fan_out(shard, since, offer)
+            events = await self._fan_out(shard, offer)
         except DatabaseUnavailable:
             self._batch = max(1, self._batch // 4)
             raise
@@ -261,8 +288,9 @@ class Fanout:
             self._batch = min(self._batch * 2, self._settings.batch_max)
         return events
 
-    async def _fan_out(self, shard: int, since: datetime, offer: Offer | None) -> int:
+    async def _fan_out(self, shard: int, offer: Offer | None) -> int:
         """Run one statement; give how many events it took."""
+        since = self._sinces.get(shard, EVER)
         asked_at = time.monotonic()
         try:
             rows = await self._database.rows(
@@ -290,7 +318,7 @@ class Fanout:
         if self._hands and offer:
             self._hands.adopt(offer, shard, leased, asked_at, others=len(made))
         if made:
-            self._hand_on(made, False, self._firsts[shard])
+            self._hand_on(made, False, self._by_our_clock(since))
         if rows[0]["is_begun"]:
             self.wake_wide.set()
         events: int = rows[0]["events"]
@@ -314,3 +342,9 @@ class Fanout:
     async def _say(self, *, asleep: bool) -> None:
         await self._database.value("engine_asleep", self._engine_id, asleep)
         self._asleep = asleep
+
+
+def _later(bound: datetime, first: datetime) -> datetime:
+    """Give the later one of a bound and of the moment that is LATE_SECONDS before the first."""
+    late = timedelta(seconds=LATE_SECONDS)
+    return first - late if first - bound > late else bound

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -338,31 +339,89 @@ async def test_what_is_committed_behind_a_look_is_not_passed_by(
     assert await world.value("select count(*) from aetherflow.outbox") == 0
 
 
-async def test_what_is_committed_very_late_is_found_by_a_look_at_everything(
+@pytest.mark.parametrize("numbered", [False, True])
+async def test_what_is_committed_very_late_is_found_by_the_next_look(
+    world: World, monkeypatch: pytest.MonkeyPatch, numbered: bool
+) -> None:
+    """However much has been fanned out meanwhile, and whatever its transaction did before."""
+    monkeypatch.setattr(fanout_module, "WHOLE_LOOK_SECONDS", 1e6)
+    await world.endpoint()
+    stage = fanout(world, [])
+    other = await asyncpg.connect(world.dsn)
+    transaction = other.transaction()
+    await transaction.start()
+    if numbered:
+        await other.execute("create table of_the_application (id int)")
+    for step in range(12):
+        await world.emit()
+        assert await stage.turn() == 0
+        if step == 2:
+            await other.execute("select aetherflow.emit('a.b', '{}')")
+        await asyncio.sleep(0.03)  # beyond what a set-back clock is allowed for
+    await transaction.commit()
+    await other.close()
+    assert stage._sinces == stage._bounds
+    assert await stage.turn() == 0
+    assert await world.value("select count(*) from aetherflow.outbox") == 0
+
+
+async def test_looks_go_no_further_back_than_something_can_have_come(world: World) -> None:
+    await world.endpoint()
+    stage = fanout(world, [])
+    for _ in range(3):
+        await world.emit()
+        assert await stage.turn() == 0
+    await stage.turn()
+    now = await world.value("select clock_timestamp()")
+    assert {now - it < timedelta(seconds=2) for it in stage._sinces.values()} == {True}
+
+
+async def test_what_another_hand_has_written_is_found_by_a_look_at_everything(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Others begin where the last one found something, and find what comes a little late."""
     await world.endpoint()
-    await world.emit()
-    # As if to look at everything took long.
-    monkeypatch.setattr(fanout_module, "QUICK_LOOK_SECONDS", 0.0)
-    monkeypatch.setattr(fanout_module, "WHOLE_LOOKS_KNOWN", 1)
-    monkeypatch.setattr(fanout_module, "WHOLE_LOOK_PAUSES", 1e6)
+    monkeypatch.setattr(fanout_module, "WHOLE_LOOK_SECONDS", 1e6)
     stage = fanout(world, [])
+    await world.emit()
     assert await stage.turn() == 0
-    left = "select event_id from aetherflow.outbox"
-    very_late, late = [await world.emit() for _ in range(2)]
-    for event_id, seconds in ((very_late, 5), (late, 0.5)):
-        await world.connection.execute(
-            "update aetherflow.outbox set due_at = due_at - make_interval(secs => $2) "
-            "where event_id = $1",
-            event_id,
-            seconds,
-        )
+    await stage.turn()
+    left = "select count(*) from aetherflow.outbox"
+    await world.emit()
+    await world.connection.execute("update aetherflow.outbox set due_at = '2020-01-01'")
+    await stage.turn()
+    assert await world.value(left) == 1
+    stage._whole_look_at = 0.0
+    assert await stage.turn() == 0
+    assert await world.value(left) == 0
+
+
+async def test_looks_become_short_where_what_may_have_come_is_far(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They find what comes a little late, and one that goes all the way finds the rest."""
+    await world.endpoint()
+    # As if a transaction had been going on for long, and to look behind it took long.
+    monkeypatch.setattr(fanout_module, "QUICK_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(fanout_module, "LOOKS_KNOWN", 1)
+    monkeypatch.setattr(fanout_module, "LONG_LOOK_PAUSES", 1e6)
+    monkeypatch.setattr(fanout_module, "WHOLE_LOOK_SECONDS", 1e6)
+    stage = fanout(world, [])
+    other = await asyncpg.connect(world.dsn)
+    transaction = other.transaction()
+    await transaction.start()
+    very_late = await other.fetchval("select aetherflow.emit('a.b', '{}')")
+    for pause_seconds in (0, 1.2, 0):  # LATE_SECONDS, and a bit
+        await asyncio.sleep(pause_seconds)
+        await world.emit()
+        assert await stage.turn() == 0
+    assert stage._is_slow()
+    await transaction.commit()
+    await other.close()
     while await stage.turn() == 0:
         pass
+    left = "select event_id from aetherflow.outbox"
     assert [row["event_id"] for row in await world.rows(left)] == [very_late]
-    stage._whole_look_at = 0.0
+    stage._long_look_at = 0.0
     while await stage.turn() == 0:
         pass
     assert await world.rows(left) == []

@@ -1,5 +1,8 @@
 -- An engine that sleeps is told the shard of a new event, and need not look for it. Engines from before take this
 -- for a hint that leads nowhere, and find the event when they look by themselves.
+--
+-- And a transaction has its number before an event of its own has its moment. So a snapshot tells since which moment
+-- there may be events that it cannot see yet, and the next look has to go back no further.
 
 create or replace function aetherflow.emit(
     type text,
@@ -14,6 +17,7 @@ create or replace function aetherflow.emit(
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
+    numbered constant xid8 := pg_current_xact_id();  -- before the moment: engines rely on that
     emitted_at timestamptz := clock_timestamp();
     due_at timestamptz := greatest(emitted_at, emit.deliver_at);
     control aetherflow.control;
