@@ -29,7 +29,7 @@ CONCURRENCY = 10
 RETRY_SECONDS = (5.0, 30.0, 120.0, 600.0, 3_600.0)
 KEEP_SECONDS = 7 * 86_400.0  # what is done: more than any sender goes on trying
 GATHER_SECONDS = 0.01  # what comes, or becomes free, within it is of one claim
-CLAIM_MAX = 10  # what begins together ends together, and holds up requests meanwhile
+CLAIM_MAX = 10  # what is claimed together begins one after the other, within GATHER_SECONDS
 POLL_SECONDS = 1.0  # for what others have stored, and what is to be tried again
 STORE_MAX = 500  # events in one statement
 STORE_BYTES_MAX = 8 * 1024 * 1024  # of their bodies, but for the last one
@@ -276,8 +276,9 @@ class Inbox:
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, PAUSE_SECONDS_MAX)
                     continue
-                for one in claimed:
-                    task = group.create_task(self._work(one))
+                for place, one in enumerate(claimed):
+                    after_seconds = GATHER_SECONDS * place / len(claimed)
+                    task = group.create_task(self._work(one, after_seconds))
                     working.add(task)
                     task.add_done_callback(working.discard)
                     task.add_done_callback(lambda _: self._woken.set())
@@ -295,13 +296,18 @@ class Inbox:
                             await self._woken.wait()
                 await asyncio.sleep(GATHER_SECONDS)
 
-    async def _work(self, claimed: Claimed) -> None:
-        """Process an event; whatever comes of it is in the table."""
+    async def _work(self, claimed: Claimed, after_seconds: float) -> None:
+        """Process an event; whatever comes of it is in the table.
+
+        But not at once: what begins together ends together, and holds up requests meanwhile.
+        """
         tries_max = len(self._retry_seconds) + 1
         try:
             if claimed.tries > tries_max:
                 await self._ask(self._table.fail(claimed, DIED, wait_seconds=0.0, for_good=True))
                 return
+            if after_seconds:
+                await asyncio.sleep(after_seconds)
             await self._ask(self._table.process(claimed))
         except (Exception, SystemExit, asyncio.CancelledError) as error:
             if is_cancelled(error):

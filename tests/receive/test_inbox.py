@@ -12,6 +12,7 @@ import sqlalchemy
 from aetherflow_hooks import drivers
 from aetherflow_hooks.errors import InputRefused
 from aetherflow_hooks.receive import Hooks, Inbox, Webhook
+from aetherflow_hooks.receive import inbox as inbox_module
 from tests.conftest import until
 from tests.receive.requests import SECRET, request
 from tests.receive.sources import SOURCES, Source, asyncpg_pool, psycopg_pool_sync
@@ -81,6 +82,32 @@ async def test_an_event_is_stored_once_and_processed_afterwards(
         assert sorted(got) == [0, 1, 2, 3, 4, 9]
         assert await pool.fetchval("select count(distinct id) = 6 and count(*) = 6 from work")
         assert await pool.fetchval("select count(*) from aetherflow_inbox where body is null") == 6
+
+
+async def test_what_is_claimed_together_begins_one_by_one_and_is_handed_back(
+    empty_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_module, "GATHER_SECONDS", 60.0)
+    hooks = Hooks(SECRET)
+    got: list[str] = []
+    hooks.on("*")(lambda webhook: got.append(webhook.id))
+    async with inbox_of(asyncpg_pool, empty_dsn, hooks) as inbox, asyncpg_pool(empty_dsn) as pool:
+        for n in range(3):
+            assert (await inbox.receive(*request(f"evt_{n}"))).status == 200
+        async with inbox:
+            await until(
+                lambda: pool.fetchval(
+                    "select count(*) = 1 from aetherflow_inbox where done_at is not null"
+                )
+            )
+            assert await pool.fetchval(
+                "select count(*) = 2 from aetherflow_inbox where tries = 1 and done_at is null"
+            )
+        assert got == ["evt_0"]
+        rows = await pool.fetch(
+            "select tries, due_at <= now() as is_due from aetherflow_inbox where done_at is null"
+        )
+        assert [tuple(row) for row in rows] == [(0, True)] * 2
 
 
 async def test_in_a_thread_of_an_application_that_awaits_nothing(empty_dsn: str) -> None:
