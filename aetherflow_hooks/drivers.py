@@ -16,8 +16,9 @@ Engine or sessionmaker of SQLAlchemy, awaited or not, and django.db.connection.
 import functools
 import re
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 from aetherflow_hooks.errors import InputRefused
@@ -37,6 +38,13 @@ class _Kind(NamedTuple):
     classes: tuple[tuple[str, str], ...]  # of which module
     fetch: Callable[..., Any]
     is_awaited: bool
+
+
+class AtHand(NamedTuple):
+    """What runs transactions, one after the other."""
+
+    alone: Callable[..., Awaitable[Rows]]  # takes a statement and its values
+    transaction: Callable[[], AbstractAsyncContextManager[Any]]  # gives a connection
 
 
 async def fetch(connection: Any, sql: str, *values: Any) -> Rows:
@@ -84,6 +92,25 @@ async def transaction(source: Any) -> AsyncIterator[Any]:
     opens, _ = _source_of(source)
     async with opens(source) as connection:
         yield connection
+
+
+@asynccontextmanager
+async def at_hand(source: Any) -> AsyncIterator[AtHand]:
+    """Give what runs one transaction after the other, as long as the block lasts.
+
+    A connection of asyncpg is kept for them, and a statement that is a transaction by itself takes
+    one way to Postgres in place of three.
+    """
+    if _is_one_of(source, _POOLS_OF_ASYNCPG):
+        async with source.acquire() as connection:
+            yield AtHand(connection.fetch, partial(_on_asyncpg, connection))
+        return
+
+    async def alone(sql: str, *values: Any) -> Rows:
+        async with transaction(source) as connection:
+            return await fetch(connection, sql, *values)
+
+    yield AtHand(alone, partial(transaction, source))
 
 
 @contextmanager
@@ -208,6 +235,12 @@ async def _from_asyncpg(pool: Any) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
+async def _on_asyncpg(connection: Any) -> AsyncIterator[Any]:
+    async with connection.transaction():
+        yield connection
+
+
+@asynccontextmanager
 async def _from_psycopg_awaited(pool: Any) -> AsyncIterator[Any]:
     async with pool.connection() as connection, connection.transaction():  # in autocommit too
         yield connection
@@ -292,8 +325,9 @@ _KINDS = (
     ),
 )
 
+_POOLS_OF_ASYNCPG = (("asyncpg.pool", "Pool"),)
 _SOURCES: tuple[tuple[tuple[tuple[str, str], ...], Callable[[Any], Any], bool], ...] = (
-    ((("asyncpg.pool", "Pool"),), _from_asyncpg, True),
+    (_POOLS_OF_ASYNCPG, _from_asyncpg, True),
     ((("psycopg_pool", "AsyncConnectionPool"),), _from_psycopg_awaited, True),
     ((("psycopg_pool", "ConnectionPool"),), _from_psycopg, False),
     ((("sqlalchemy.ext.asyncio", "AsyncEngine"),), _from_sqlalchemy, True),

@@ -234,28 +234,35 @@ class Inbox:
     async def _store_all(self) -> None:
         """Store what has come, and what comes meanwhile: many by one statement under load."""
         while self._unstored:
-            size = count = 0
-            while count < min(len(self._unstored), STORE_MAX) and size < STORE_BYTES_MAX:
-                size += len(self._unstored[count][0].body)
-                count += 1
-            some, self._unstored = self._unstored[:count], self._unstored[count:]
-            problem: BaseException | None = None
+            some = self._take_unstored()
             try:
-                await self._table.ask(self._table.store([row for row, _ in some]))
-            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  each tells it
-                problem = error
-            for _, stored in some:
-                if stored.done():
-                    continue  # whoever waited has gone
-                if problem is None:
-                    stored.set_result(None)
-                elif isinstance(problem, asyncio.CancelledError):
-                    stored.cancel()
-                else:
-                    stored.set_exception(problem)
-            if problem is not None and is_cancelled(problem):
-                raise problem
-            self._woken.set()
+                async with self._table.at_hand() as asking:
+                    while some:
+                        await asking.ask(self._table.store([row for row, _ in some]))
+                        for _, stored in some:
+                            if not stored.done():  # else whoever waited has gone
+                                stored.set_result(None)
+                        self._woken.set()
+                        some = self._take_unstored()
+            except (Exception, asyncio.CancelledError) as error:  # each of them tells it
+                for _, stored in some:
+                    if stored.done():
+                        continue
+                    if isinstance(error, asyncio.CancelledError):
+                        stored.cancel()
+                    else:
+                        stored.set_exception(error)
+                if is_cancelled(error):
+                    raise
+
+    def _take_unstored(self) -> list[tuple[Stored, asyncio.Future[None]]]:
+        """Take what is to be stored by one statement; mostly all that there is."""
+        size = count = 0
+        while count < min(len(self._unstored), STORE_MAX) and size < STORE_BYTES_MAX:
+            size += len(self._unstored[count][0].body)
+            count += 1
+        some, self._unstored = self._unstored[:count], self._unstored[count:]
+        return some
 
     async def _run(self) -> None:
         """Claim what is due whenever there is a free hand."""

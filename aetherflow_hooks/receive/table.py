@@ -2,10 +2,13 @@
 
 Each function is what one transaction asks, written once for the sources that are awaited and those
 that are not: it yields a tuple, a statement with its values, and is sent its rows; or a webhook,
-which is to be processed there and then. `ask` and `ask_sync` play it.
+which is to be processed there and then. Whatever yields an Only asks nothing else, and a driver
+that can commits it by itself, which saves two of three ways to Postgres. `ask` and `ask_sync` play
+it.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import AsyncIterator, Generator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -23,6 +26,12 @@ RETRIED_KEYS_MAX = 500  # in one transaction
 T = TypeVar("T")
 Statement: TypeAlias = tuple[Any, ...]  # the text, and its values
 Asked: TypeAlias = Generator[Statement | AnyWebhook, Any, T]
+
+
+class Only(tuple[Any, ...]):
+    """A statement that is all of its transaction."""
+
+    __slots__ = ()
 
 
 class Claimed(NamedTuple):
@@ -93,42 +102,52 @@ class Table:
     def store(self, rows: Sequence[Stored]) -> Asked[None]:
         """Store events, those that are not there."""
         keys = [row.key for row in rows if row.key is not None]
-        if keys:
-            yield self._statements["lock_keys"], keys
-        yield self._statements["store"], *(list(column) for column in zip(*rows, strict=True))
-        if keys:
-            yield self._statements["release"], keys
+        columns = (list(column) for column in zip(*rows, strict=True))
+        store = self._statements["store"], *columns
+        if not keys:
+            yield Only(store)
+            return
+        yield self._statements["lock_keys"], keys
+        yield store
+        yield self._statements["release"], keys
 
     def claim(self, count: int) -> Asked[list[Claimed]]:
         """Take so many events that are due, as far as there are."""
-        rows = yield self._statements["claim"], count, CLAIM_SECONDS
+        rows = yield Only((self._statements["claim"], count, CLAIM_SECONDS))
         return [Claimed(*row) for row in rows]
 
     def process(self, claimed: Claimed) -> Asked[None]:
-        """Process an event, and have it done, if it is still ours."""
-        begun = yield self._statements["begin"], claimed.event_id, claimed.tries
-        if not begun:
+        """Have an event done, if it is still ours, and process it: both or neither."""
+        is_ours = yield self._statements["done"], claimed.event_id, claimed.tries
+        if not is_ours:
             return  # it took so long to begin that somebody else has it
         yield parse(claimed.body.encode(), claimed.event_id, delivery=claimed.delivery)
-        yield from self._end(claimed, (self._statements["done"], claimed.event_id))
+        if claimed.key is not None:
+            yield self._statements["lock_keys"], [claimed.key]
+            yield self._statements["release"], [claimed.key]
 
     def fail(
         self, claimed: Claimed, why: str, *, wait_seconds: float, for_good: bool
     ) -> Asked[None]:
         """Have an event tried again after a while, or leave it."""
-        values = (claimed.event_id, claimed.tries, why, wait_seconds, for_good)
-        yield from self._end(claimed, (self._statements["failed"], *values))
-
-    def _end(self, claimed: Claimed, statement: Statement) -> Asked[None]:
-        if claimed.key is not None:
-            yield self._statements["lock_keys"], [claimed.key]
-        yield statement
-        if claimed.key is not None:
-            yield self._statements["release"], [claimed.key]
+        failed = (
+            self._statements["failed"],
+            claimed.event_id,
+            claimed.tries,
+            why,
+            wait_seconds,
+            for_good,
+        )
+        if claimed.key is None:
+            yield Only(failed)
+            return
+        yield self._statements["lock_keys"], [claimed.key]
+        yield failed
+        yield self._statements["release"], [claimed.key]
 
     def hand_back(self, claimed: Claimed) -> Asked[None]:
         """Let an event be as if it had not been taken."""
-        yield self._statements["hand_back"], claimed.event_id, claimed.tries
+        yield Only((self._statements["hand_back"], claimed.event_id, claimed.tries))
 
     def forget(self, keep_seconds: float) -> Asked[bool]:
         """Delete what was done long ago; tell whether there may be more."""
@@ -156,19 +175,14 @@ class Table:
 
     async def ask(self, asked: Asked[T]) -> T:
         """Make a transaction of what is asked; give its result."""
-        async with self._drivers.transaction(self._source) as connection:
-            answer: Any = None
-            while True:
-                try:
-                    step = asked.send(answer)
-                except StopIteration as ended:
-                    result: T = ended.value
-                    return result
-                if isinstance(step, Webhook):
-                    await self._hooks.process(step, connection)
-                    answer = None
-                else:
-                    answer = await self._drivers.fetch(connection, *step)
+        async with self.at_hand() as asking:
+            return await asking.ask(asked)
+
+    @asynccontextmanager
+    async def at_hand(self) -> AsyncIterator["Asking"]:
+        """Give what makes one transaction after the other, as long as the block lasts."""
+        async with self._drivers.at_hand(self._source) as hand:
+            yield Asking(hand, self._hooks, self._drivers)
 
     def ask_sync(self, asked: Asked[T]) -> T:
         """Make a transaction of what is asked, where nothing is awaited; give its result."""
@@ -185,3 +199,40 @@ class Table:
                     answer = None
                 else:
                     answer = self._drivers.fetch_sync(connection, *step)
+
+
+class Asking:
+    """Makes transactions of what is asked, one after the other."""
+
+    def __init__(self, hand: Any, hooks: Hooks, drivers: Any) -> None:
+        self._hand = hand
+        self._hooks = hooks
+        self._drivers = drivers
+
+    async def ask(self, asked: Asked[T]) -> T:
+        """Make a transaction of what is asked; give its result."""
+        step = next(asked)
+        if isinstance(step, Only):
+            return _ended(asked, await self._hand.alone(*step))
+        async with self._hand.transaction() as connection:
+            while True:
+                answer: Any = None
+                if isinstance(step, Webhook):
+                    await self._hooks.process(step, connection)
+                else:
+                    answer = await self._drivers.fetch(connection, *step)
+                try:
+                    step = asked.send(answer)
+                except StopIteration as ended:
+                    result: T = ended.value
+                    return result
+
+
+def _ended(asked: Asked[T], answer: Any) -> T:
+    """Send the answer to what has no further question; give its result."""
+    try:
+        asked.send(answer)
+    except StopIteration as ended:
+        result: T = ended.value
+        return result
+    raise AssertionError("nothing follows an Only")

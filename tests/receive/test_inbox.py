@@ -110,6 +110,27 @@ async def test_what_is_claimed_together_begins_one_by_one_and_is_handed_back(
         assert [tuple(row) for row in rows] == [(0, True)] * 2
 
 
+async def test_storing_goes_on_after_its_connection_was_cut(empty_dsn: str) -> None:
+    """Whoever waits for it is told, and what comes next is stored by another connection."""
+    hooks = Hooks(SECRET)
+    async with inbox_of(asyncpg_pool, empty_dsn, hooks) as inbox, asyncpg_pool(empty_dsn) as pool:
+        async with pool.acquire() as other, other.transaction():
+            await other.execute("lock table aetherflow_inbox in exclusive mode")
+            cut = asyncio.create_task(inbox.receive(*request("evt_1")))
+            waits = (
+                "select pid from pg_stat_activity"
+                " where wait_event_type = 'Lock' and datname = current_database()"
+            )
+            await until(lambda: pool.fetchval(waits))
+            behind = asyncio.create_task(inbox.receive(*request("evt_2")))
+            await asyncio.sleep(0.05)
+            await pool.execute(f"select pg_terminate_backend(pid) from ({waits}) as waiting")
+            assert (await cut).status == 500
+        assert (await behind).status == 200
+        assert (await inbox.receive(*request("evt_1"))).status == 200
+        assert await waiting(inbox) == (2, 0)
+
+
 async def test_in_a_thread_of_an_application_that_awaits_nothing(empty_dsn: str) -> None:
     hooks = Hooks(SECRET)
     got: list[str] = []
