@@ -1,6 +1,7 @@
 """Inbox: stored once, answered at once, processed afterwards."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -129,6 +130,33 @@ async def test_storing_goes_on_after_its_connection_was_cut(empty_dsn: str) -> N
         assert (await behind).status == 200
         assert (await inbox.receive(*request("evt_1"))).status == 200
         assert await waiting(inbox) == (2, 0)
+
+
+WAYS = {
+    "done": ("'evt_1', 1", "pkey"),
+    "failed": ("'evt_1', 1, '', 0, false", "pkey"),
+    "hand_back": ("'evt_1', 1", "pkey"),
+    "release": ("array['k']", "key"),
+    "claim": ("10, 60", "due"),
+}
+
+
+@pytest.mark.parametrize("name", WAYS)
+async def test_a_statement_that_was_planned_for_an_empty_table_does_not_walk_a_full_one(
+    empty_dsn: str, name: str
+) -> None:
+    """A connection keeps its plans, and the first ones are made when nothing waits yet."""
+    values, index = WAYS[name]
+    async with inbox_of(asyncpg_pool, empty_dsn, Hooks(SECRET)) as inbox:
+        statement = inbox._table._statements[name]
+        async with asyncpg_pool(empty_dsn) as pool, pool.acquire() as connection:
+            await connection.execute("set plan_cache_mode = force_generic_plan")
+            await connection.execute(f"prepare planned as {statement}")
+            plan = await connection.fetch(f"explain execute planned ({values})")
+    told = "\n".join(row[0] for row in plan)
+    walked = set(re.findall(r"using aetherflow_inbox_(\w+)|Seq Scan on (aetherflow_inbox)", told))
+    assert {it for pair in walked for it in pair if it} <= {index, "pkey"}, told
+    assert index in told
 
 
 async def test_in_a_thread_of_an_application_that_awaits_nothing(empty_dsn: str) -> None:

@@ -6,7 +6,7 @@ cross join lateral (
     select event_id, due_at
     from aetherflow_inbox
     where key = given.key and done_at is null and failed_at is null
-    order by due_at, number
+    order by key, due_at, number
     limit 1
 ) as head
 where parked.event_id = head.event_id and head.due_at = 'infinity'
