@@ -12,6 +12,7 @@ import pytest
 
 from aetherflow_hooks.config import FanoutSettings
 from aetherflow_hooks.db import Row
+from aetherflow_hooks.errors import DatabaseUnavailable
 from aetherflow_hooks.flow import fanout as fanout_module
 from aetherflow_hooks.flow.fanout import Fanout, Hands
 from aetherflow_hooks.manage.endpoints import set_endpoint_state
@@ -393,6 +394,30 @@ async def test_what_another_hand_has_written_is_found_by_a_look_at_everything(
     stage._whole_look_at = 0.0
     assert await stage.turn() == 0
     assert await world.value(left) == 0
+
+
+async def test_a_look_at_everything_that_fails_is_not_made_again_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it takes longer than a statement may, nothing would be fanned out any more."""
+    await world.endpoint()
+    stage = fanout(world, [])
+    await world.emit()
+    assert await stage.turn() == 0
+    really = stage._database.rows
+
+    async def rows(statement: str, *values: Any) -> Any:
+        if statement == "find_events" and fanout_module.EVER in values[1]:
+            raise DatabaseUnavailable("Postgres did not answer in time")
+        return await really(statement, *values)
+
+    monkeypatch.setattr(stage._database, "rows", rows)
+    stage._whole_look_at = 0.0
+    with pytest.raises(DatabaseUnavailable):
+        await stage.turn()
+    await world.emit()
+    assert await stage.turn() == 0
+    assert await world.value("select count(*) from aetherflow.outbox") == 0
 
 
 async def test_looks_become_short_where_what_may_have_come_is_far(
