@@ -242,6 +242,12 @@ class EngineSettings(Section):
     shard_lease_seconds: float = Field(
         10.0, ge=2, le=300, description="A silent engine loses its shards after this."
     )
+    stuck_after_seconds: float = Field(
+        60.0,
+        ge=0.2,
+        le=3600,
+        description="Due work that nobody takes for so long is a fault that /readyz tells.",
+    )
     renew_seconds: float = Field(
         2.0, ge=0.1, le=60, description="How often an engine says that it lives."
     )
@@ -322,6 +328,20 @@ class WebSettings(Section):
     )
 
 
+class MetricsSettings(Section):
+    """What Prometheus is told at /metrics."""
+
+    without_token: bool = Field(
+        False, description="Tell whoever asks; else it takes a token that reads, of no tenant."
+    )
+    endpoints_max: int = Field(
+        100,
+        ge=0,
+        le=10_000,
+        description="Endpoints that have series of their own; the others share one.",
+    )
+
+
 class LogSettings(Section):
     """What the process writes to stderr."""
 
@@ -354,6 +374,7 @@ class Settings(Section):
     egress: EgressSettings = EgressSettings()
     secrets: SecretsSettings = SecretsSettings()
     web: WebSettings = WebSettings()
+    metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

@@ -14,9 +14,10 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Collection, Generator
+from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
 from datetime import timedelta
 from functools import partial
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Self
 
 from aetherflow_hooks.config import Settings, load
@@ -27,6 +28,7 @@ from aetherflow_hooks.flow.fanout import Fanout
 from aetherflow_hooks.flow.health import Health
 from aetherflow_hooks.flow.hold import Hold
 from aetherflow_hooks.flow.lease import Lease
+from aetherflow_hooks.flow.lookout import Lookout
 from aetherflow_hooks.flow.pace import Pace
 from aetherflow_hooks.flow.post import Post
 from aetherflow_hooks.flow.record import Record
@@ -64,11 +66,13 @@ from aetherflow_hooks.rules.retry import judge
 from aetherflow_hooks.rules.states import OUTCOME_WORDS, VERDICT_WORDS
 from aetherflow_hooks.shards import Shards
 from aetherflow_hooks.watch.log import LogEvent, log, wants_info
+from aetherflow_hooks.watch.metrics import Attempts, Samples, Turns, by_label
 
 if TYPE_CHECKING:
     from aetherflow_hooks.web.server import Server
 
 Done = Callable[[Reply | None], None]  # what a POST told of its endpoint; None: it was not made
+VERSION = version("aetherflow-hooks")
 TASKS = "aetherflow_hooks "  # how the names of our tasks begin
 LEASE_LOOPS = 2  # while one waits for the database, another shard is asked
 RECORD_LOOPS = 2
@@ -157,10 +161,13 @@ class Engine:
         self._backlog = Backlog(self._database, settings.emit)
         self._health = Health(self._database, settings.health, on_disabled=self._pace.recall)
         self._tally = Tally(self._database)
+        self._attempts = Attempts(settings.metrics.endpoints_max)
+        self._turns = Turns()
+        self._prevented = 0
         self._record = Record(
             self._database,
             settings.record,
-            on_recorded=self._tally.saw,
+            on_recorded=self._recorded,
             on_retry=self._retry,
             on_gone=self._pace.open,
             on_next=partial(self._retry, seconds=0.0),
@@ -172,6 +179,14 @@ class Engine:
             settings,
             shards=self._shards.held,
             first_after_seconds=min(settings.sweep.every_seconds, FIRST_SWEEP_SECONDS),
+        )
+        self._lookout = Lookout(
+            self._database,
+            after_seconds=settings.engine.stuck_after_seconds,
+            shards=self._shards.held,
+            fanned_out=lambda: self._fanout.events,
+            leased=lambda: self._lease.counts["lease"],
+            is_held_up=self._pace.is_held_up,
         )
         self._released = asyncio.Event()  # set unless the database was restored
         self._web = None if settings.web.port is None else self._make_web(settings)
@@ -196,7 +211,8 @@ class Engine:
             OfEngine(
                 self._post.try_out,
                 self._faults,
-                on_recorded=self._tally.saw,
+                self._samples,
+                on_recorded=self._recorded,
                 is_released=self._released.is_set,
             ),
         )
@@ -251,6 +267,7 @@ class Engine:
             ("health", self._health.turn, self._health.wake),
             ("hold", self._hold.turn, self._hold.wake),
             ("sweep", self._sweep.turn, self._sweep.wake),
+            ("lookout", self._lookout.turn, self._lookout.wake),
             ("forget", self._forget_turn, asyncio.Event()),
         ]
         self._tasks = [
@@ -285,7 +302,7 @@ class Engine:
                 await self._web.stop()
             self._cancel(
                 *("fanout", "wide", "search", "others", "replay"),
-                *("backlog", "health", "hold", "sweep", "listen"),
+                *("backlog", "health", "hold", "sweep", "lookout", "listen"),
             )
             await self._pace.drain(self._settings.engine.grace_seconds)
             async with asyncio.timeout(STOP_SECONDS):
@@ -313,6 +330,7 @@ class Engine:
     async def _faults(self) -> list[str]:
         """Say in words why this engine is not ready."""
         faults = [f"the stage {name} does not get on" for name in self.stuck()]
+        faults += self._lookout.stuck
         if self._draining.is_set():
             faults.append("it is stopping")
         if not self._released.is_set():
@@ -322,6 +340,36 @@ class Engine:
         if self._database_is_lost:
             faults.append("Postgres is away")
         return faults
+
+    def _samples(self, faults: Sequence[str]) -> Samples:
+        """Tell all numbers of this engine, whose `faults` have been found."""
+        settings = self._settings
+        http = self._post.connections()
+        return {
+            "engine": {(self.id, VERSION, settings.profile): 1.0},
+            "ready": float(not faults),
+            "stuck": float(len(self.stuck()) + len(self._lookout.stuck)),
+            "shards_held": len(self._shards.held()),
+            "events_fanned_out": self._fanout.events,
+            "deliveries_created": self._fanout.deliveries,
+            "deliveries_leased": by_label(self._lease.counts),
+            "leases_returned": self._lease.returned,
+            **self._attempts.samples(),
+            "posts_in_flight": self._pace.in_flight,
+            "posts_in_flight_limit": settings.pace.slots,
+            "posts_prevented": self._prevented,
+            "leases_held": self._pace.leased,
+            "results_waiting": self._record.waiting,
+            "results_waiting_limit": settings.record.waiting_max,
+            "stage_turn_seconds": by_label(self._turns.took),
+            "stage_failures": by_label(self._turns.failures),
+            "stage_outages": by_label(self._turns.outages),
+            "statement_seconds": by_label(self._database.took),
+            "database_connections": by_label(self._database.connections),
+            "database_connections_limit": settings.database.connections_max,
+            "http_connections": {("busy",): http.busy, ("idle",): http.idle},
+            "http_connections_opened": http.opened,
+        }
 
     async def __aenter__(self) -> Self:
         return self
@@ -445,6 +493,7 @@ class Engine:
     ) -> None:
         """Post → record: what follows from the outcome of a POST."""
         if isinstance(outcome, Prevented):
+            self._prevented += 1
             self._prevent(outcome.reason)
             self._give_back([delivery])
             done(None)
@@ -457,9 +506,8 @@ class Engine:
                 return
             self._health.saw(endpoint, is_delivered=isinstance(verdict, Delivered))
             duration_ms = round((time.monotonic() - began) * 1000)
-            started_at = delivery.leased_at + timedelta(
-                seconds=began - delivery.leased_at_monotonic
-            )
+            leased_seconds = began - delivery.leased_at_monotonic
+            started_at = delivery.leased_at + timedelta(seconds=leased_seconds)
             self._record.put(
                 Attempt(
                     delivery,
@@ -470,6 +518,7 @@ class Engine:
                     event.type,
                     endpoint.tenant,
                     endpoint.ordering is not None,
+                    delivery.overdue_seconds + leased_seconds,
                 )
             )
             if wants_info():
@@ -519,6 +568,13 @@ class Engine:
             elif _halts(endpoint, verdict.reason):
                 return Halt()
         return verdict
+
+    def _recorded(
+        self, attempts: Sequence[Attempt], late: Collection[tuple[str, str, int]] = ()
+    ) -> None:
+        """Record → tally: these are on record."""
+        self._tally.saw(attempts, late)
+        self._attempts.saw(attempts, late)
 
     def _retry(self, delivery: Delivery, seconds: float) -> None:
         """Record → pace: a delivery is due again after a while."""
@@ -622,23 +678,28 @@ class Engine:
         """
         longest_seconds = self._settings.database.retry_seconds_max
         failures, own = 0, object()
+        self._turns.began(name)
         await self._released.wait()
         while True:
             wake.clear()
             try:
+                began = time.monotonic()
                 if name not in UNHURRIED:
-                    self._turns_began[own] = name, time.monotonic()
+                    self._turns_began[own] = name, began
                 try:
                     pause_seconds = await turn()
                 finally:
                     self._turns_began.pop(own, None)
+                    self._turns.took[name].saw(time.monotonic() - began)
             except DatabaseUnavailable as error:
+                self._turns.outages[name] += 1
                 self._note_database(lost=str(error))
                 pause_seconds = min(0.05 * 2**failures, longest_seconds)
                 failures = min(failures + 1, 10)
                 await asyncio.sleep(pause_seconds * (0.5 + random.random() / 2))  # noqa: S311
                 continue
             except Exception as error:  # noqa: BLE001  the stage goes on; the log tells
+                self._turns.failures[name] += 1
                 log.error(LogEvent.STAGE_FAILED, stage=name, exc_info=error)
                 await asyncio.sleep(DEFECT_PAUSE_SECONDS)
                 continue

@@ -102,6 +102,7 @@ class Delivery(NamedTuple):
     leased_at: datetime  # by the database's clock
     leased_at_monotonic: float  # the same moment by ours, taken before we asked
     expired: bool  # its event says that it is too late to send it
+    overdue_seconds: float = 0.0  # for how long it had been due when it was leased
 
     @property
     def id(self) -> str:
@@ -214,6 +215,7 @@ class Attempt(NamedTuple):
     event_type: str
     tenant: str
     is_ordered: bool = False  # what comes behind it may go now
+    lag_seconds: float = 0.0  # from when it was due to when it began
 
 
 def delivery_id(event_id: str, endpoint_id: str) -> str:

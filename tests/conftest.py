@@ -258,6 +258,16 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 
 @pytest.fixture
+def own_server() -> Iterator[EmbeddedPostgres]:
+    """A Postgres that a test may stop, with the settings of a real one."""
+    with tempfile.TemporaryDirectory(dir=roomy_folder(), ignore_cleanup_errors=True) as folder:
+        base = Path(folder) / "pg"
+        base.mkdir(mode=0o711)
+        base.parent.chmod(0o711)
+        yield EmbeddedPostgres(base, initdb_args=["--no-sync"])
+
+
+@pytest.fixture
 def authority(tmp_path: Path) -> Authority:
     """Who certifies receivers that speak TLS."""
     return Authority(tmp_path)

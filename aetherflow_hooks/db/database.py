@@ -7,6 +7,7 @@ DatabaseUnavailable; everything else passes through, for it is a defect of ours.
 import asyncio
 import copy
 import socket
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from aetherflow_hooks.errors import (
     InputRefused,
     TookTooLong,
 )
+from aetherflow_hooks.rules.measures import Summary
 
 APPLICATION_NAME = "aetherflow-hooks"
 CLOSE_SECONDS = 5.0  # for connections to say goodbye; then they are cut
@@ -118,6 +120,7 @@ class Database:
         self._pool: Any = None
         self._bound: Any = None  # the one connection of a transaction
         self.actor = "python"  # who asks; kept with what is changed by hand
+        self.took: dict[str, Summary] = {}  # by statement, whether it failed or not
 
     def acting(self, actor: str) -> Self:
         """Give this database, over the same connections, for somebody else who asks."""
@@ -183,6 +186,12 @@ class Database:
         except (TimeoutError, *_PASSING, asyncpg.InterfaceError):
             self._pool.terminate()
 
+    @property
+    def connections(self) -> dict[str, int]:
+        """Count connections by what they are: `busy` or `idle`."""
+        idle = self._pool.get_idle_size()
+        return {"busy": self._pool.get_size() - idle, "idle": idle}
+
     def terminate(self) -> None:
         """Cut every connection at once, without waiting."""
         if self._pool is not None:
@@ -197,6 +206,8 @@ class Database:
         Raises:
             DatabaseUnavailable: it may have been carried out, or not.
         """
+        took = self.took.get(statement) or self.took.setdefault(statement, Summary())
+        began = time.monotonic()
         try:
             return await self._fetch(self._statements[statement], values)
         except AlreadyThere:
@@ -204,6 +215,8 @@ class Database:
             if again is None:
                 raise
             return await self._fetch(again, values)
+        finally:
+            took.saw(time.monotonic() - began)
 
     async def rows_within(self, statement: str, *values: Any, milliseconds: int) -> Sequence[Row]:
         """Run a statement by its name that ends after so long, in a transaction of its own.

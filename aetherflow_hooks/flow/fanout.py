@@ -122,6 +122,8 @@ class Fanout:
         self._active_at = self._looked_at = self._next_at = time.monotonic()
         self._asleep = False
         self._pause_seconds = settings.poll_seconds
+        self.events = 0  # fanned out since the start
+        self.deliveries = 0  # made of them
         self.wake = asyncio.Event()
         self.wake_wide = asyncio.Event()
         self.wide_since: float | None = None  # since when an event for very many is on its way
@@ -169,6 +171,7 @@ class Fanout:
             self.wide_since = now
         for shard, _, due_in_seconds, *_ in found:
             made = await self._database.rows("fanout_begun", shard, self._settings.endpoints_max)
+            self.deliveries += len(made)
             self._hand_on(
                 [(shard, endpoint_id) for shard, endpoint_id in made], True, now + due_in_seconds
             )
@@ -322,6 +325,8 @@ class Fanout:
         if rows[0]["is_begun"]:
             self.wake_wide.set()
         events: int = rows[0]["events"]
+        self.events += events
+        self.deliveries += rows[0]["deliveries"]
         log.debug(LogEvent.FANOUT_DONE, shard=shard, events=events, endpoints=len(made))
         return events
 

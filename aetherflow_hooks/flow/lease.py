@@ -86,6 +86,8 @@ class Lease:
         self._defaults = settings.endpoint_defaults()
         self._lease_times = (settings.post.timeout_seconds, settings.lease.margin_seconds)
         self._last_keys: dict[str, str] = {}  # of endpoints with an order that had no room for all
+        self.counts = {"fanout": 0, "lease": 0}  # deliveries, by the stage that has leased them
+        self.returned = 0
         self.wake = asyncio.Event()
 
     async def turn(self) -> float:
@@ -143,7 +145,7 @@ class Lease:
         self._offers_out -= 1
         deliveries = []
         events: dict[str, Event] = {}
-        for _, _, shard, endpoint_id, event_id, leased_at, *content in rows:
+        for _, _, _, shard, endpoint_id, event_id, leased_at, overdue_seconds, *content in rows:
             if endpoint_id is None:
                 events[event_id] = event = event_of(event_id, *content)
                 if others:
@@ -160,11 +162,13 @@ class Lease:
                     leased_at,
                     asked_at,
                     False,
+                    overdue_seconds,
                 )
             )
         if offer is not NO_OFFER:
             self._learn(len(deliveries), others)
         if deliveries:
+            self.counts["fanout"] += len(deliveries)
             work = [(delivery, events.get(delivery.event_id)) for delivery in deliveries]
             self._hand_on(Leased(None, work, {}))
 
@@ -195,6 +199,7 @@ class Lease:
                 [delivery.event_id for delivery in returned],
                 [delivery.token for delivery in returned],
             )
+            self.returned += len(returned)
             log.debug(LogEvent.LEASE_RETURNED, shard=shard, deliveries=len(returned))
 
     def _renew_offer(self) -> None:
@@ -225,21 +230,10 @@ class Lease:
             raise
         versions: dict[str, int] = {}
         deliveries = []
-        for endpoint_id, event_id, event_shard, attempt, leased_at, expired, version in rows:
+        for endpoint_id, event_id, event_shard, attempt, leased_at, *lateness, version in rows:
             versions[endpoint_id] = version
-            deliveries.append(
-                Delivery(
-                    wanted.shard,
-                    endpoint_id,
-                    event_id,
-                    event_shard,
-                    attempt,
-                    token,
-                    leased_at,
-                    asked_at,
-                    expired,
-                )
-            )
+            of = wanted.shard, endpoint_id, event_id, event_shard
+            deliveries.append(Delivery(*of, attempt, token, leased_at, asked_at, *lateness))
         stale = [it for it, version in versions.items() if not self._is_fresh(it, version)]
         try:
             endpoints = await self.load(stale) if stale else {}
@@ -253,6 +247,7 @@ class Lease:
             # Ours, but they cannot be sent: each lease left so would cost an attempt.
             self._doubtful.append((wanted, token))
             raise
+        self.counts["lease"] += len(deliveries)
         log.debug(LogEvent.LEASE_TAKEN, shard=wanted.shard, deliveries=len(deliveries))
         work.sort(key=lambda it: it[0].event_id)  # the order of an UPDATE is none
         return Leased(wanted, work, endpoints)

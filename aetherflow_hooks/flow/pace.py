@@ -102,6 +102,13 @@ class Pace:
                 tick * DUE_TICK_SECONDS - now, self._fall_due, lane, tick
             )
 
+    def is_held_up(self, endpoint_id: str) -> bool:
+        """Tell whether an endpoint's work has to wait: for its rate, its failures or its slots."""
+        now, lane = time.monotonic(), self._lanes.get(endpoint_id)
+        if lane is None or self._slots.capacity(now) <= 0:
+            return self._slots.capacity(now) <= 0
+        return lane.is_shut or lane.held or self._room(lane, now) <= 0
+
     def wanted(self) -> Wanted | None:
         """Say what can be leased now, of one shard.
 
@@ -123,11 +130,8 @@ class Pace:
             return None
         shard, rooms = taken
         self._slots.take(sum(rooms.values()), now)
-        return Wanted(
-            shard,
-            {lane.endpoint.id: room for lane, room in rooms.items()},
-            [lane.ask(now) for lane in rooms],
-        )
+        by_endpoint = {lane.endpoint.id: room for lane, room in rooms.items()}
+        return Wanted(shard, by_endpoint, [lane.ask(now) for lane in rooms])
 
     def take(self, leased: Leased) -> None:
         """Take over what was leased."""
@@ -211,22 +215,19 @@ class Pace:
 
     def shut(self, endpoint_id: str) -> None:
         """Start nothing more for an endpoint until it is opened again."""
-        lane = self._lanes.get(endpoint_id)
-        if lane is not None:
+        if (lane := self._lanes.get(endpoint_id)) is not None:
             lane.is_shut = True
             self._return_waiting(lane)
 
     def open(self, endpoint_id: str) -> None:
         """Undo `shut`: from now on the database knows what the endpoint wants."""
-        lane = self._lanes.get(endpoint_id)
-        if lane is not None:
+        if (lane := self._lanes.get(endpoint_id)) is not None:
             lane.is_shut = False
             self._consider(lane)
 
     def recall(self, endpoint_id: str) -> None:
         """Give back what waits for an endpoint, which may have changed."""
-        lane = self._lanes.get(endpoint_id)
-        if lane is not None:
+        if (lane := self._lanes.get(endpoint_id)) is not None:
             self._return_waiting(lane)
 
     def forget_idle(self) -> None:

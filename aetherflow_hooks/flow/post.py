@@ -43,6 +43,7 @@ class Post:
         self.open = self._client.open
         self.close = self._client.close
         self.break_off = self._client.break_off
+        self.connections = self._client.connections
         # Each is decoded once and not per POST, and forgotten with its endpoint.
         self._keys: WeakKeyDictionary[Secret, Keys] = WeakKeyDictionary()
 

@@ -17,6 +17,7 @@ from yarl import URL
 
 from aetherflow_hooks.config import PostSettings
 from aetherflow_hooks.http.connections import (
+    Connections,
     Connector,
     OnMixed,
     Protocol,
@@ -107,6 +108,10 @@ class Client:
         if hasattr(self, "_session"):
             await self._session.close()
             await self._connector.names.close()
+
+    def connections(self) -> Connections:
+        """Count connections."""
+        return self._connector.count()
 
     def post(
         self,

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -39,6 +39,15 @@ INTERIM_MAX = 20  # answers that are not the final one (RFC 9110, 15.2)
 
 # Told the name whose addresses are closed in part, and of each of those which rule closes it.
 OnMixed = Callable[[str, list[str]], None]
+
+
+class Connections(NamedTuple):
+    """How many there are."""
+
+    busy: int
+    idle: int
+    opened: int  # since the start
+
 
 _NO_TRACES: list[Any] = []
 _NO_TIMEOUT = aiohttp.ClientTimeout()  # the deadline is the exchange's
@@ -254,9 +263,11 @@ class Connector(aiohttp.TCPConnector):
         self._on_mixed = on_mixed
         self._bytes_max = HEAD_BYTES_MAX + body_bytes_max
         self._buffer = memoryview(bytearray(READ_BYTES))
+        self._opened = 0
 
     async def _create_connection(self, *args: Any, **kwargs: Any) -> ResponseHandler:
         protocol: Any = await super()._create_connection(*args, **kwargs)
+        self._opened += 1
         protocol.used_until = time.monotonic() + self._seconds_max
         if self._is_direct:
             # One parser reads all answers of a connection: making it costs as much as its work.
@@ -264,6 +275,10 @@ class Connector(aiohttp.TCPConnector):
         if protocol.transport is not None:
             protocol.transport.set_protocol(Buffered(protocol, self._buffer, self._bytes_max))
         return protocol  # type: ignore[no-any-return]
+
+    def count(self) -> Connections:
+        """Count connections."""
+        return Connections(len(self._acquired), sum(map(len, self._conns.values())), self._opened)
 
     def take(self, key: ConnectionKey) -> "Protocol | None":
         """Give a kept connection that can be used, if there is one; close those that cannot."""

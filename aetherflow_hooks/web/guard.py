@@ -78,7 +78,7 @@ class Doorman:
             Problem: 401, it opens nothing, told the later the more often somebody is wrong; 429,
                 very many are wrong at once.
         """
-        access = await access_of(self._database, _presented(request))
+        access = await access_of(self._database, presented(request))
         if access is None:
             await self._fail(request.remote or "")
             raise Problem(
@@ -107,7 +107,7 @@ class Doorman:
 
     async def is_still_in(self, request: web.BaseRequest) -> bool:
         """Tell whether the token of a request that was let in opens something still."""
-        return await access_of(self._database, _presented(request)) is not None
+        return await access_of(self._database, presented(request)) is not None
 
     async def _fail(self, address: str) -> None:
         """Keep somebody waiting, twice as long each time."""
@@ -138,7 +138,7 @@ def harden(response: web.StreamResponse) -> None:
     response.headers["Server"] = "AetherFlow-Hooks"
 
 
-def _presented(request: web.BaseRequest) -> bytes:
+def presented(request: web.BaseRequest) -> bytes:
     """Give the token of a request as it was sent; empty: there is none, or more than one."""
     given = request.headers.getall("Authorization", [])
     scheme, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")

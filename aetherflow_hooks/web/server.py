@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
@@ -18,9 +18,12 @@ from aetherflow_hooks.manage.polls import OnRecorded
 from aetherflow_hooks.manage.tokens import Access
 from aetherflow_hooks.manage.trial import TryOut
 from aetherflow_hooks.watch.log import LogEvent, log
+from aetherflow_hooks.watch.metrics import Samples
 from aetherflow_hooks.web.api import ROUTES
 from aetherflow_hooks.web.dashboard import Site, is_for_people, problem_page
-from aetherflow_hooks.web.guard import Doorman, Hosts, harden
+from aetherflow_hooks.web.exposition import PATH as METRICS
+from aetherflow_hooks.web.exposition import Exposition, Scrapers
+from aetherflow_hooks.web.guard import Doorman, Hosts, harden, presented
 from aetherflow_hooks.web.live import Live
 from aetherflow_hooks.web.openapi import PATH as DOCUMENT
 from aetherflow_hooks.web.openapi import document
@@ -60,6 +63,7 @@ class OfEngine:
 
     try_out: TryOut
     faults: Callable[[], Awaitable[list[str]]]  # why it is not ready, in words
+    samples: Callable[[Sequence[str]], Samples]  # its numbers, with these faults
     on_recorded: OnRecorded  # counts attempts that are on record
     is_released: Callable[[], bool]  # unless the database was restored, and nobody accepted it
 
@@ -85,6 +89,10 @@ class Server:
         self._live = Live(self._database, settings.post.timeout_seconds)
         self._site = Site(self._doorman, self._call, settings.web.embed_origins)
         self._waiting = Waiting(self._database)
+        self._exposition = Exposition(
+            self._database, faults=of_engine.faults, samples=of_engine.samples
+        )
+        self._scrapers = Scrapers()
         self._hosts = Hosts(_names(settings), settings.web.port)
         self._runner: web.AppRunner | None = None
         self._listening: asyncio.Server | None = None
@@ -105,6 +113,7 @@ class Server:
         )
         application.router.add_get("/livez", self._livez)
         application.router.add_get("/readyz", self._readyz)
+        application.router.add_get(METRICS, self._metrics)
         application.router.add_get(DOCUMENT, self._document)
         for route in ROUTES:
             application.router.add_route(route.method, route.path, self._handler(route))
@@ -210,6 +219,11 @@ class Server:
     async def _document(self, request: web.Request) -> web.Response:
         await self._doorman.admit(request)
         return web.Response(body=orjson.dumps(document(ROUTES)), content_type=JSON)
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        if not self._settings.metrics.without_token:
+            await self._scrapers.check(presented(request), partial(self._doorman.admit, request))
+        return await self._exposition.answer(request.headers.get("Accept", ""))
 
     async def _livez(self, _: web.Request) -> web.Response:
         """Pass: whoever is stuck answers nothing."""

@@ -21,7 +21,7 @@ from aetherflow_hooks.db.database import FLOW_OPTIONS, connect_options
 from aetherflow_hooks.db.statements import statements
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
 from aetherflow_hooks.dev.receiver import Receiver
-from tests.conftest import LONG_AGO, World, roomy_folder, settings_for, until
+from tests.conftest import LONG_AGO, World, settings_for, until
 from tests.contract.plans import WALKS, detours
 from tests.forks import Fork
 
@@ -262,16 +262,6 @@ async def test_plans_hold_when_an_empty_table_has_become_full(world: World, name
     found |= await detours(connection, name)
     await connection.close()
     assert found == set()
-
-
-@pytest.fixture
-def own_server() -> Iterator[EmbeddedPostgres]:
-    """A Postgres that a test may stop, with the settings of a real one."""
-    with tempfile.TemporaryDirectory(dir=roomy_folder(), ignore_cleanup_errors=True) as folder:
-        base = Path(folder) / "pg"
-        base.mkdir(mode=0o711)
-        base.parent.chmod(0o711)
-        yield EmbeddedPostgres(base, initdb_args=["--no-sync"])
 
 
 async def test_case_57_postgres_restarts_under_load_and_the_engine_carries_on(

@@ -52,7 +52,7 @@ class Answered:
 
 
 class Client:
-    """Somebody with a token, or without."""
+    """Somebody with a token, or without; a path is of the API, unless it begins with `//`."""
 
     def __init__(self, session: aiohttp.ClientSession, base: str, token: str | None) -> None:
         self.base = base
@@ -68,7 +68,7 @@ class Client:
         headers |= options.pop("headers", {})
         async with self._session.request(
             method,
-            self.base + (path if path.startswith("//") else PREFIX + path),
+            self.base + (path[1:] if path.startswith("//") else PREFIX + path),
             data=raw if body is None else orjson.dumps(body),
             headers=headers,
             allow_redirects=False,

@@ -176,7 +176,7 @@ async def test_every_answer_tells_browsers_to_keep_off(api: Api) -> None:
         await client("DELETE", "/endpoints"),
         await client("POST", "/endpoints", raw=b"{"),
         await nobody("GET", "/endpoints"),
-        await nobody("GET", "//livez"),
+        await nobody("GET", "///livez"),
     ]
     assert [answer.status for answer in answers] == [200, 404, 405, 400, 401, 404]
     for answer in answers:

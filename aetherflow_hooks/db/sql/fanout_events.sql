@@ -6,13 +6,13 @@
 --   $5 token bigint
 --   $6 with_events boolean
 --   $7 since timestamptz
--- returns events, is_begun, shard, endpoint_id, event_id, leased_at, type, data, emitted_unix_seconds
+-- returns events, is_begun, deliveries, shard, endpoint_id, event_id, leased_at, overdue_seconds, type, data, emitted_unix_seconds
 -- walks outbox_pkey, subscriptions_pkey, endpoints_pkey, events_pkey
 --
 -- One row per new delivery that is on lease at once, one without an endpoint for each event of
 -- those or, with $6, of all, and one without an event per endpoint that has other new work, whose
 -- type is polled where nobody is to be told to lease it; at least one row, with the number of events
--- taken, and whether any is begun. On lease are, under the
+-- taken, whether any is begun, and the number of deliveries made. On lease are, under the
 -- token, as many of an endpoint's as $4 says: a JSON object of "endpoint/version": [room, lease
 -- seconds], which holds no endpoint that has older work, and none with an order. Who wants a type is
 -- looked up once for all events of that type; data is looked at only where one of them has a
@@ -177,22 +177,22 @@ with due as materialized (
     ) n
     order by n.shard, n.endpoint_id, n.event_id
     --again: on conflict do nothing
-    returning shard, endpoint_id, event_id, lease_token
+    returning shard, endpoint_id, event_id, due_at, lease_token
 )
-select taken.events, taken.is_begun, new.shard, new.endpoint_id, new.event_id, now() as leased_at, new.type, new.data,
-       new.emitted_unix_seconds
+select taken.events, taken.is_begun, taken.deliveries, new.shard, new.endpoint_id, new.event_id, now() as leased_at,
+       new.overdue_seconds, new.type, new.data, new.emitted_unix_seconds
 from (
-    select (select count(*)::integer from picked) as events,
+    select (select count(*)::integer from picked) as events, (select count(*)::integer from made) as deliveries,
            exists (select from reached r where r.unordered >= $3) as is_begun
 ) taken
 left join (
-    select m.shard, m.endpoint_id, m.event_id, null::text as type, null::text as data,
-           null::bigint as emitted_unix_seconds
+    select m.shard, m.endpoint_id, m.event_id, date_part('epoch', now()) - date_part('epoch', m.due_at) as overdue_seconds,
+           null::text as type, null::text as data, null::bigint as emitted_unix_seconds
     from made m
     where m.lease_token <> 0
     union all
     (
-        select m.shard, m.endpoint_id, null,
+        select m.shard, m.endpoint_id, null, null,
                case when (
                    select p.polled from aetherflow.endpoints p
                    where p.id between m.endpoint_id and m.endpoint_id and p.polled
@@ -202,7 +202,7 @@ left join (
         from (select distinct m.shard, m.endpoint_id from made m where m.lease_token = 0) m
     )
     union all
-    select null, null, told.id, e.type, e.data, floor(extract(epoch from e.emitted_at))::bigint
+    select null, null, told.id, null, e.type, e.data, floor(extract(epoch from e.emitted_at))::bigint
     from (select distinct m.event_id as id from made m where m.lease_token <> 0 or $6) told
     cross join lateral (
         select e.type, case when octet_length(e.data) <= 16777216 then e.data end as data, e.emitted_at

@@ -7,7 +7,7 @@
 --   $6 timeout_seconds double precision
 --   $7 margin_seconds double precision
 --   $8 token bigint
--- returns endpoint_id, event_id, event_shard, attempt, leased_at, expired, version, ordering_key, keys
+-- returns endpoint_id, event_id, event_shard, attempt, leased_at, expired, overdue_seconds, version, ordering_key, keys
 -- walks deliveries_order
 --
 -- Looks at the keys behind $3, at most $4 of them; a key whose first delivery is on lease or not due
@@ -60,10 +60,11 @@ with recursive firsts as (
     cross join wanted w
     where d.shard = $1 and d.ctid = due.row_at and d.leased_until < now()
     returning d.endpoint_id, d.event_id, d.event_shard, d.attempt, coalesce(d.expires_at <= now(), false) as expired,
-              w.version, d.ordering_key
+              date_part('epoch', now()) - date_part('epoch', d.due_at) as overdue_seconds, w.version, d.ordering_key
 )
-select t.endpoint_id, t.event_id, t.event_shard, t.attempt, now() as leased_at, t.expired, t.version, t.ordering_key,
+select t.endpoint_id, t.event_id, t.event_shard, t.attempt, now() as leased_at, t.expired, t.overdue_seconds,
+       t.version, t.ordering_key,
        null::integer as keys
 from taken t
 union all
-select null, null, null, null, null, null, null, max(f.ordering_key), count(*)::integer from firsts f
+select null, null, null, null, null, null, null, null, max(f.ordering_key), count(*)::integer from firsts f
