@@ -17,6 +17,7 @@ from aetherflow_hooks.cli.event_type import event_type
 from aetherflow_hooks.cli.keys import keys
 from aetherflow_hooks.cli.link import link
 from aetherflow_hooks.cli.listen import listen
+from aetherflow_hooks.cli.monitoring import monitoring
 from aetherflow_hooks.cli.poll import poll
 from aetherflow_hooks.cli.replay import replay
 from aetherflow_hooks.cli.restore import restore
@@ -49,6 +50,7 @@ COMMANDS = (
         keys,
         roles,
         config,
+        monitoring,
         bench,
         systemd_unit,
     ),
