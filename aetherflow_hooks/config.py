@@ -38,6 +38,7 @@ GIVEN_TO_HOSTS = "DATABASE_URL"  # where hosting platforms put the DSN
 HIDDEN = "…"
 MAY_BE_SECRET = (
     "database.dsn",
+    "database.listen_dsn",
     "egress.proxy",
     "secrets.",
 )  # whatever stands there is not repeated
@@ -55,6 +56,10 @@ class DatabaseSettings(Section):
     """Which Postgres, and how it is spoken to."""
 
     dsn: str = Field("", description='Where Postgres is: "postgresql://user@host/name".')
+    listen_dsn: str = Field(
+        "",
+        description="Postgres itself, where `dsn` is a pooler: no notification passes through one.",
+    )
     schema_name: str = Field(
         "aetherflow",
         pattern=r"^[a-z_][a-z0-9_]{0,55}$",
@@ -521,17 +526,24 @@ def render(settings: Settings, *, comments: bool = True) -> str:
 
 def shown(settings: Settings) -> Settings:
     """Hide what nobody may read over a shoulder: passwords inside URLs, and keys."""
-    address, mark, query = settings.database.dsn.partition("?")
-    address = _without_password(address)
-    query = re.sub(r"(?<![^&])(password=)[^&]*", rf"\1{HIDDEN}", query)
+    database = settings.database
+    dsns = {"dsn": _hidden(database.dsn), "listen_dsn": _hidden(database.listen_dsn)}
     keys = HIDDEN if settings.secrets.keys else ""
     proxy = _without_password(settings.egress.proxy)
-    return settings.with_dsn(f"{address}{mark}{query}").model_copy(
+    return settings.model_copy(
         update={
+            "database": database.model_copy(update=dsns),
             "secrets": settings.secrets.model_copy(update={"keys": keys}),
             "egress": settings.egress.model_copy(update={"proxy": proxy}),
         }
     )
+
+
+def _hidden(dsn: str) -> str:
+    """Give a DSN without its password, wherever that stands."""
+    address, mark, query = dsn.partition("?")
+    query = re.sub(r"(?<![^&])(password=)[^&]*", rf"\1{HIDDEN}", query)
+    return f"{_without_password(address)}{mark}{query}"
 
 
 def _without_password(url: str) -> str:

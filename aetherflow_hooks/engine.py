@@ -229,12 +229,7 @@ class Engine:
         await check_schema(settings.database)
         await self._database.open()
         try:
-            plain = await check_keys(self._database, self._keyring)
-            if plain and settings.profile == "production":
-                log.warning(LogEvent.SECRETS_PLAIN, secrets=plain)
-            for entry in settings.egress.allow:
-                if opens_closed(parse_entry(entry)):
-                    log.warning(LogEvent.EGRESS_OPENED, entry=entry)
+            await self._warn()
             await self._post.open(nets_at(await self._database.server_places()))
             await self._sweep.prepare()
             if restored:
@@ -285,6 +280,22 @@ class Engine:
             profile=settings.profile,
             shards=len(self._shards.held()),
         )
+
+    async def _warn(self) -> None:
+        """Tell what may well be meant so, and is worth a look all the same.
+
+        Raises:
+            KeyMissing: a key is missing, which is never meant.
+        """
+        settings = self._settings
+        plain = await check_keys(self._database, self._keyring)
+        if plain and settings.profile == "production":
+            log.warning(LogEvent.SECRETS_PLAIN, secrets=plain)
+        if self._database.is_pooled and not settings.database.listen_dsn:
+            log.warning(LogEvent.DATABASE_POOLED)
+        for entry in settings.egress.allow:
+            if opens_closed(parse_entry(entry)):
+                log.warning(LogEvent.EGRESS_OPENED, entry=entry)
 
     async def stop(self) -> None:
         """Drain: take nothing new, let POSTs under way end within the grace, write all results.

@@ -33,6 +33,8 @@ from aetherflow_hooks.manage.endpoints import (
     change_endpoint,
 )
 from tests.authority import Authority
+from tests.folders import roomy_folder
+from tests.pooler import pgbouncer, through
 
 # Safety against a crash of the machine is of no use to a test, and costs most of its time.
 FAST = {
@@ -75,14 +77,7 @@ $$
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 collect_ignore = ["applications"]  # `test_testing.py` runs the tests of those by themselves
 _numbers = itertools.count()
-
-
-def roomy_folder() -> str:
-    """Name a folder that every user can reach, in memory where there is enough of it."""
-    shm = Path("/dev/shm")
-    if os.access(shm, os.W_OK) and shutil.disk_usage(shm).free > 1 << 30:
-        return str(shm)
-    return "/tmp"
+_poolers: dict[str, str] = {}  # by the server that they stand before
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +106,24 @@ def server() -> Iterator[EmbeddedPostgres]:
 def each_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let requests go out on either way, and on the direct one over either event loop."""
     monkeypatch.setitem(BRISK, "post", {"direct": request.param == "direct"})
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--pooler", action="store_true", help="Let engines reach Postgres through a PgBouncer."
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def pooler(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Stand between engines and Postgres, where that is asked for; tests look past it."""
+    if not request.config.getoption("--pooler"):
+        yield
+        return
+    server: EmbeddedPostgres = request.getfixturevalue("server")
+    with pgbouncer(server.dsn()) as dsn:
+        _poolers[server.dsn()] = dsn
+        yield
 
 
 def pytest_asyncio_loop_factories(
@@ -205,7 +218,7 @@ class Databases:
             " where datname = $1 and backend_type = 'client backend'"
         )
         give_up_at = time.monotonic() + 5
-        while await self._asking.fetchval(left, name):
+        while not _poolers and await self._asking.fetchval(left, name):
             assert time.monotonic() < give_up_at, "somebody is still connected"
             await asyncio.sleep(0.01)
         self._used.append(name)
@@ -275,11 +288,21 @@ def authority(tmp_path: Path) -> Authority:
 
 def settings_for(dsn: str, **sections: Mapping[str, Any]) -> Settings:
     """Settings of a test: its database, loopback allowed, nothing from the environment."""
-    given: dict[str, Any] = {"profile": "development", "database": {"dsn": dsn}}
+    way = _way_to(dsn)
+    database = {"dsn": way} if way == dsn else {"dsn": way, "listen_dsn": dsn}
+    given: dict[str, Any] = {"profile": "development", "database": database}
     for part in (BRISK, sections):
         for section, names in part.items():
             given[section] = {**given.get(section, {}), **names}
     return load_config(environment={}, given=given)
+
+
+def _way_to(dsn: str) -> str:
+    """Give the DSN that leads through the pooler, where one stands before its server."""
+    ways = (
+        through(pooler, dsn) for server, pooler in _poolers.items() if through(server, dsn) == dsn
+    )
+    return next(ways, dsn)
 
 
 class World:

@@ -4,13 +4,17 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import asyncpg
+
 from aetherflow_hooks.config import DatabaseSettings
-from aetherflow_hooks.db.database import connect, sorted_errors
+from aetherflow_hooks.db.connections import connect_options, connecting
+from aetherflow_hooks.db.pooler import is_pooled
 from aetherflow_hooks.db.statements import in_schema
 from aetherflow_hooks.errors import DatabaseUnavailable
 
 CHANNEL = "aetherflow.wake"
 CHECK_SECONDS = 30.0  # a connection that was cut silently is found out after this
+POOLED_SECONDS = 60.0  # until the next look whether a pooler is still there
 
 
 class Listener:
@@ -34,10 +38,16 @@ class Listener:
             await asyncio.sleep(pause_seconds)
 
     async def _listen_once(self) -> None:
-        """Listen on a new connection until it is lost."""
+        """Listen on a new connection until it is lost, unless a pooler would keep all from us."""
         lost = asyncio.Event()
-        async with sorted_errors():
-            connection = await connect(self._settings)
+        settings = self._settings
+        if settings.listen_dsn:
+            settings = settings.model_copy(update={"dsn": settings.listen_dsn})
+        async with connecting():
+            if await is_pooled(settings):
+                await asyncio.sleep(POOLED_SECONDS)
+                return
+            connection = await asyncpg.connect(settings.dsn, **connect_options(settings))
             try:
                 connection.add_termination_listener(lambda _: lost.set())
                 await connection.add_listener(

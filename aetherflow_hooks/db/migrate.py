@@ -2,13 +2,14 @@
 
 import asyncio
 import re
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
 
 from aetherflow_hooks.config import DatabaseSettings, Settings
-from aetherflow_hooks.db.database import connect, sorted_errors
+from aetherflow_hooks.db.connections import connect, sorted_errors
 from aetherflow_hooks.db.statements import in_schema, migrations, statements
 from aetherflow_hooks.errors import (
     DatabaseUnavailable,
@@ -51,32 +52,52 @@ async def migrate(settings: Settings) -> list[str]:
         SchemaTooNew: a newer program has migrated it.
     """
     database = settings.database
-    applied = []
     async with sorted_errors():
         # A migration may take long, and so may the wait for another one.
         connection = await connect(database, command_timeout=None)
         try:
             await _check_server(connection)
-            await connection.execute(
-                "select pg_advisory_lock(hashtextextended($1, 0))".replace(
-                    "$1", f"'aetherflow_hooks:{database.schema_name}'"
-                )
-            )
-            found = await _last_applied(connection, database)
-            if found is None:
-                async with connection.transaction():
-                    await connection.execute(in_schema(_BOOKKEEPING, database.schema_name))
-                found = 0
-            _refuse_newer(found)
-            for number, name, text in migrations():
-                if number <= found:
-                    continue
-                sql = _SHARDS.sub(f"{database.shards} /* shards */", text)
-                await _apply(connection, database.schema_name, number, name, sql)
-                applied.append(name)
-            await _prepare(connection, settings)
+            async with _turn(database):
+                applied = await _migrate(connection, settings)
         finally:
             await connection.close(timeout=5)
+    return applied
+
+
+@asynccontextmanager
+async def _turn(database: DatabaseSettings) -> AsyncIterator[None]:
+    """Wait until nobody else migrates, and keep others waiting.
+
+    By a lock of a transaction and not of a session, which a pooler would lend to somebody else.
+    """
+    keeper = await connect(database, command_timeout=None)
+    try:
+        async with keeper.transaction():
+            await keeper.execute("set local idle_in_transaction_session_timeout = 0")
+            place = f"aetherflow_hooks:{database.schema_name}"
+            await keeper.execute(f"select pg_advisory_xact_lock(hashtextextended('{place}', 0))")
+            yield
+    finally:
+        await keeper.close(timeout=5)
+
+
+async def _migrate(connection: Any, settings: Settings) -> list[str]:
+    """Apply what is missing."""
+    database = settings.database
+    applied = []
+    found = await _last_applied(connection, database)
+    if found is None:
+        async with connection.transaction():
+            await connection.execute(in_schema(_BOOKKEEPING, database.schema_name))
+        found = 0
+    _refuse_newer(found)
+    for number, name, text in migrations():
+        if number <= found:
+            continue
+        sql = _SHARDS.sub(f"{database.shards} /* shards */", text)
+        await _apply(connection, database.schema_name, number, name, sql)
+        applied.append(name)
+    await _prepare(connection, settings)
     return applied
 
 
@@ -127,19 +148,21 @@ async def _apply(connection: Any, schema: str, number: int, name: str, sql: str)
 async def _prepare(connection: Any, settings: Settings) -> None:
     """Make the first partitions and tell emit the settings, so that it works from now on."""
     prepared = statements(settings.database.schema_name)
-    await connection.execute(prepared["make_partitions"], settings.sweep.partitions_ahead_days)
-    await connection.execute(
-        prepared["apply_settings"], settings.emit.data_max_bytes, settings.sweep.events_days
-    )
+    async with connection.transaction():
+        await connection.execute(prepared["make_partitions"], settings.sweep.partitions_ahead_days)
+        await connection.execute(
+            prepared["apply_settings"], settings.emit.data_max_bytes, settings.sweep.events_days
+        )
 
 
 async def _check_server(connection: Any) -> None:
-    version = int(await connection.fetchval("show server_version_num"))
+    async with connection.transaction():
+        version = int(await connection.fetchval("show server_version_num"))
+        encoding = await connection.fetchval("show server_encoding")
     if version < POSTGRES_MIN:
         raise DatabaseUnfit(
             f"Postgres {version // 10_000} is too old: 15 is the oldest that serves"
         )
-    encoding = await connection.fetchval("show server_encoding")
     if encoding != "UTF8":
         raise DatabaseUnfit(f"the database keeps text as {encoding}: webhooks need UTF8")
 
@@ -147,10 +170,11 @@ async def _check_server(connection: Any) -> None:
 async def _last_applied(connection: Any, settings: DatabaseSettings) -> int | None:
     """Give the last migration's number, 0 for none yet, None where there is no table of them."""
     table = f'"{settings.schema_name}".migrations'
-    if await connection.fetchval("select to_regclass($1)", table) is None:
-        return None
-    last: int = await connection.fetchval(f"select coalesce(max(number), 0) from {table}")  # noqa: S608  checked name
-    return last
+    async with connection.transaction():
+        if await connection.fetchval("select to_regclass($1)", table) is None:
+            return None
+        last: int = await connection.fetchval(f"select coalesce(max(number), 0) from {table}")  # noqa: S608  checked name
+        return last
 
 
 def _refuse_newer(found: int) -> None:

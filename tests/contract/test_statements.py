@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 import aetherflow_hooks
-from aetherflow_hooks.db.database import FLOW_OPTIONS, connect_options
+from aetherflow_hooks.db.connections import FLOW_OPTIONS, connect_options
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
 from tests.conftest import make_database, settings_for
 from tests.contract.plans import (

@@ -18,8 +18,8 @@ from aetherflow_hooks.receive import verify, verify_body
 from aetherflow_hooks.rules.sealing import write_key
 from aetherflow_hooks.web.api import ROUTES
 from aetherflow_hooks.web.dashboard.pages import PAGES
-from tests.conftest import roomy_folder
 from tests.contract.test_cli import run
+from tests.folders import roomy_folder
 from tests.web.conftest import PREFIX, free_port
 
 SECRET = "canary-signing-secret-7f3a9c21"

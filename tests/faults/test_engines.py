@@ -17,7 +17,7 @@ import pytest
 
 from aetherflow_hooks import Settings, migrate, start_engine
 from aetherflow_hooks.db import Database
-from aetherflow_hooks.db.database import FLOW_OPTIONS, connect_options
+from aetherflow_hooks.db.connections import FLOW_OPTIONS, connect_options
 from aetherflow_hooks.db.statements import statements
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
 from aetherflow_hooks.dev.receiver import Receiver

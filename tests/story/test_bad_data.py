@@ -129,10 +129,12 @@ async def test_p_24_a_row_put_in_past_all_limits_is_given_up_and_not_read(world:
 
 async def test_p_26_many_rows_without_an_event_do_not_hold_up_a_good_one(world: World) -> None:
     await world.endpoint(events=["a.b"])
+    await world.connection.execute("update aetherflow.endpoints set state = 'paused'")
     await world.value("select count(aetherflow.emit('a.b', '{}')) from generate_series(1, 2000)")
-    async with world.engine(engine={"grace_seconds": 0}):
+    async with world.engine():
         await world.until("select not exists (select from aetherflow.outbox)")
     await world.connection.execute("truncate aetherflow.events")
+    await world.connection.execute("update aetherflow.endpoints set state = 'active'")
     assert await world.value("select count(*) from aetherflow.deliveries") > 1000
     world.receiver.received.clear()
     await world.endpoint("/good", events=["good"])

@@ -431,8 +431,8 @@ async def test_without_a_filter_no_data_is_looked_at(world: World) -> None:
         await world.endpoint(path, events=["a.b", "c"])
     for path in ("/c", "/d"):
         await world.endpoint(path, events=["c"], filter="$.n == 1")
-    database = await world.value("select current_database()")
-    await world.connection.execute(f"alter database {database} set track_functions = 'all'")
+    await world.connection.execute("alter system set track_functions = 'all'")
+    await world.value("select pg_reload_conf()")
     async with world.engine():
         for _ in range(5):
             await world.emit()
@@ -443,6 +443,8 @@ async def test_without_a_filter_no_data_is_looked_at(world: World) -> None:
         await world.emit("c", '{"n":1}')
         await world.settled()
     assert await world.value(calls, "let_through") == 1
+    await world.connection.execute("alter system reset track_functions")
+    await world.value("select pg_reload_conf()")
     assert len(arrived(world, "/c")) == len(arrived(world, "/d")) == 1
 
 

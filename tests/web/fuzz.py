@@ -18,7 +18,8 @@ from aetherflow_hooks.manage.replays import NewReplay, start_replay
 from aetherflow_hooks.manage.tokens import Scope, add_token
 from aetherflow_hooks.model import delivery_id
 from aetherflow_hooks.web.openapi import PATH as DOCUMENT
-from tests.conftest import FAST, roomy_folder, settings_for
+from tests.conftest import FAST, settings_for
+from tests.folders import roomy_folder
 from tests.web.conftest import free_port
 
 # What is refused for what it means, and not for its form, no schema can say. That nothing is open

@@ -13,7 +13,7 @@ from typing import Any
 
 import asyncpg
 
-from aetherflow_hooks.db.database import FLOW_OPTIONS
+from aetherflow_hooks.db.connections import FLOW_OPTIONS
 from aetherflow_hooks.db.statements import statements
 from aetherflow_hooks.dev.bench.drain import POLL_SECONDS, all_arrived
 from aetherflow_hooks.dev.bench.figures import Leg, middle
