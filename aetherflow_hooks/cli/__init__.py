@@ -10,6 +10,7 @@ from aetherflow_hooks.cli.bench import bench
 from aetherflow_hooks.cli.config import config
 from aetherflow_hooks.cli.delivery import delivery
 from aetherflow_hooks.cli.demo import demo
+from aetherflow_hooks.cli.doctor import doctor
 from aetherflow_hooks.cli.emit import emit
 from aetherflow_hooks.cli.endpoint import endpoint
 from aetherflow_hooks.cli.event import event
@@ -43,6 +44,7 @@ COMMANDS = (
         listen,
         status,
         numbers,
+        doctor,
         token,
         link,
         audit,

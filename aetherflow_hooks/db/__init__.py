@@ -3,5 +3,14 @@
 from aetherflow_hooks.db.database import Database, Row
 from aetherflow_hooks.db.listen import Listener
 from aetherflow_hooks.db.migrate import check_schema, migrate
+from aetherflow_hooks.db.statements import definition_of, indexes_walked
 
-__all__ = ["Database", "Listener", "Row", "check_schema", "migrate"]
+__all__ = [
+    "Database",
+    "Listener",
+    "Row",
+    "check_schema",
+    "definition_of",
+    "indexes_walked",
+    "migrate",
+]

@@ -34,6 +34,29 @@ def again_of(name: str) -> str:
 
 
 @functools.cache
+def indexes_walked() -> frozenset[str]:
+    """Name the indexes that statements say they walk."""
+    heads = (file.read_text("utf-8") for file in (_folder / "sql").iterdir())
+    lines = (line for head in heads for line in re.findall(r"^-- walks (.*)$", head, re.MULTILINE))
+    return frozenset(name for line in lines for name in line.split(", "))
+
+
+def definition_of(index: str, schema: str) -> str:
+    """Give the statement that makes an index, as the newest migration has it; empty: none does."""
+    every = "\n".join(sql for _, _, sql in migrations())
+    found = re.findall(rf"create (?:unique )?index {index}\b[^;]*;", every)
+    if found:
+        return in_schema(" ".join(found[-1].split()), schema)
+    table = index.removesuffix("_pkey")
+    key = r"(?:primary key \(([^)]*)\)|\n *(\w+)[^\n]* primary key)"
+    of_table = re.search(rf"create table {SCHEMA}\.{table} \([^;]*?{key}", every)
+    if of_table is None:
+        return ""
+    columns = of_table[1] or of_table[2]
+    return in_schema(f"alter table {SCHEMA}.{table} add primary key ({columns});", schema)
+
+
+@functools.cache
 def migrations() -> tuple[tuple[int, str, str], ...]:
     """Load every migration as (number, name, text), in their order."""
     found = sorted(

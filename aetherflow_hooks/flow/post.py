@@ -14,11 +14,13 @@ from weakref import WeakKeyDictionary
 from aetherflow_hooks.config import PostSettings
 from aetherflow_hooks.http import Client
 from aetherflow_hooks.model import (
+    Blocked,
     Delivery,
     Ended,
     Endpoint,
     Event,
     NotReached,
+    Prevented,
     Secret,
     Tried,
     delivery_id,
@@ -26,6 +28,7 @@ from aetherflow_hooks.model import (
 from aetherflow_hooks.rules.addresses import Egress
 from aetherflow_hooks.rules.proxy import Proxy
 from aetherflow_hooks.rules.signing import Keys, keys_of, signed_lines
+from aetherflow_hooks.rules.states import error_of
 from aetherflow_hooks.watch.log import LogEvent, log
 
 USER_AGENT = f"AetherFlow-Hooks/{version('aetherflow-hooks')}"
@@ -60,6 +63,22 @@ class Post:
             done(NotReached(UNSIGNED))
             return
         self._post(endpoint, headers, event, done)
+
+    async def reach(self, endpoint: Endpoint) -> str | None:
+        """Connect to an endpoint and send nothing; say why that did not work, if so."""
+        failed = await self._client.reach(
+            endpoint.url,
+            tenant=endpoint.tenant,
+            certificate=endpoint.certificate,
+            timeout_seconds=endpoint.timeout_seconds,
+        )
+        match failed:
+            case None | Prevented():
+                return failed and failed.reason
+            case Blocked():
+                return f"{failed.reason}: {failed.detail}"
+            case _:
+                return error_of(failed)
 
     async def try_out(self, endpoint: Endpoint, event: Event, attempt: int = 1) -> Tried:
         """Send an event of no delivery as an attempt would be; tell all of it."""

@@ -150,6 +150,18 @@ class Client:
         if len(self._unsent) == SENT_TOGETHER_MAX:
             self._send()
 
+    async def reach(
+        self, url: str, *, tenant: str, timeout_seconds: float, certificate: str = ""
+    ) -> Ended | None:
+        """Connect as `post` would, and send nothing; tell how it failed, if it did."""
+        try:
+            target = self._target(url, tenant, certificate)
+            protocol = await self._connect(target, self._loop.time() + timeout_seconds)
+        except Exception as error:  # noqa: BLE001  whatever a URL holds, it is an outcome
+            return failed(error, timeout_seconds)
+        self._connector.give_back(target.key, protocol, is_clean=False)
+        return None
+
     def _send(self) -> None:
         """Write requests to their connections, many in a row.
 

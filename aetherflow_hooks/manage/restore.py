@@ -36,6 +36,16 @@ async def is_restored(database: Database) -> bool:
         return False
 
 
+async def seems_held(database: Database, *, guards: bool) -> bool:
+    """Tell what `is_held` would, and change nothing, as an engine's first look does."""
+    if await is_called_restored(database) or not guards:
+        return await is_called_restored(database)
+    try:
+        return bool(await database.value("seems_restored"))
+    except DatabaseUnfit:
+        return False
+
+
 async def is_held(database: Database, *, guards: bool) -> bool:
     """Tell whether nothing may be sent: as the guard finds, or else only as somebody says."""
     return await (is_restored if guards else is_called_restored)(database)
