@@ -347,6 +347,14 @@ class MetricsSettings(Section):
     )
 
 
+class TracesSettings(Section):
+    """What OpenTelemetry is told."""
+
+    enabled: bool = Field(
+        False, description="Make a span of each attempt; it takes the extra `otel`."
+    )
+
+
 class LogSettings(Section):
     """What the process writes to stderr."""
 
@@ -380,6 +388,7 @@ class Settings(Section):
     secrets: SecretsSettings = SecretsSettings()
     web: WebSettings = WebSettings()
     metrics: MetricsSettings = MetricsSettings()
+    traces: TracesSettings = TracesSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

@@ -67,6 +67,7 @@ from aetherflow_hooks.rules.states import OUTCOME_WORDS, VERDICT_WORDS
 from aetherflow_hooks.shards import Shards
 from aetherflow_hooks.watch.log import LogEvent, log, wants_info
 from aetherflow_hooks.watch.metrics import Attempts, Samples, Turns, by_label
+from aetherflow_hooks.watch.traces import Tracer
 
 if TYPE_CHECKING:
     from aetherflow_hooks.web.server import Server
@@ -163,6 +164,7 @@ class Engine:
         self._tally = Tally(self._database)
         self._attempts = Attempts(settings.metrics.endpoints_max)
         self._turns = Turns()
+        self._tracer = Tracer(VERSION) if settings.traces.enabled else None
         self._prevented = 0
         self._record = Record(
             self._database,
@@ -486,9 +488,13 @@ class Engine:
             done(None)
             self._hold.put(endpoint)
             return
+        then: Callable[[Ended], None]
         then = partial(self._attempted, endpoint, delivery, event, done, time.monotonic())
+        place = event.traceparent
+        if self._tracer is not None:
+            place, then = self._tracer.attempt(endpoint, delivery, event, then)
         try:
-            self._post.send(endpoint, delivery, event, then)
+            self._post.send(endpoint, delivery, event, then, place if endpoint.traced else "")
         except Exception as error:  # noqa: BLE001  a defect of ours uses up its attempts too
             log.error(LogEvent.STAGE_FAILED, stage="post", delivery=delivery.id, exc_info=error)
             then(NotReached(f"a defect of ours: {type(error).__name__}"))

@@ -71,6 +71,7 @@ class Endpoint:
     certificate: str = field(default="", repr=False)  # a PEM that we show to it, with its key
     unsignable: str = ""  # why nothing can be sent: a secret or a header cannot be read
     is_failing: bool = False  # nothing has been delivered since it was found to fail
+    traced: bool = False  # its requests carry `traceparent`
     has_answered: bool | None = None  # its last attempt, when this was read; None: there was none
 
 
@@ -80,6 +81,7 @@ class Event(NamedTuple):
     id: str
     type: str
     body: bytes  # exactly what is signed and posted; empty: it is too large for that
+    traceparent: str = ""  # the trace in which it was emitted; empty: none was told
     unmade: str = ""  # why its data cannot be made into the endpoint's version; then body is empty
 
 

@@ -8,6 +8,7 @@ from aetherflow_hooks.db.statements import SCHEMA, statements
 from aetherflow_hooks.drivers import fetch_sync
 from aetherflow_hooks.flow.emit import NewEvent, columns_of, values_of
 from aetherflow_hooks.rules.schemas import check_data
+from aetherflow_hooks.watch.traces import current_traceparent
 
 __all__ = ["NewEvent", "emit", "emit_many"]
 
@@ -49,7 +50,8 @@ def emit(
     if validate:
         found = fetch_sync(connection, statements(schema)["schema_of"], type)
         check_data(type, found[0][0], values.data)
-    event_id: str = fetch_sync(connection, statements(schema)["emit"], *values)[0][0]
+    rows = fetch_sync(connection, statements(schema)["emit"], *values, current_traceparent())
+    event_id: str = rows[0][0]
     return event_id
 
 
@@ -60,5 +62,6 @@ def emit_many(connection: Any, events: Iterable[NewEvent], *, schema: str = SCHE
         InputRefused: as for `emit`; the message says which of them.
         Exception: Postgres refuses one, by the driver's own error.
     """
-    rows = fetch_sync(connection, statements(schema)["emit_many"], *columns_of(events))
+    columns = columns_of(events)
+    rows = fetch_sync(connection, statements(schema)["emit_many"], *columns, current_traceparent())
     return [row[0] for row in rows]

@@ -39,7 +39,7 @@ def emit(
 ) -> None:
     """Emit an event and print its id. Data is a JSON object, or - to read it from stdin."""
     text = standard_input() if data == "-" else data
-    times = {"deliver_at": _moment(deliver_at), "expires_at": _moment(expires_at)}
+    times = [_moment(deliver_at), _moment(expires_at)]
 
     async def work(database: Database, _: Settings) -> str:
         return await emit_event(
@@ -51,7 +51,8 @@ def emit(
             ordering_key=ordering_key,
             channels=channels,
             validate=validate,
-            **times,
+            deliver_at=times[0],
+            expires_at=times[1],
         )
 
     click.echo(with_database(settings, work))

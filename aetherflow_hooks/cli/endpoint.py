@@ -84,6 +84,9 @@ NOTES = (
         callback=lambda _context, _option, text: written.channels(text),
         help="Only events on one of these channels, parted by commas: eu,us.",
     ),
+    click.option(
+        "--traced/--not-traced", default=None, help="Send traceparent with each request, or do not."
+    ),
     click.option("--payload-version", help="Send data as it was up to this version: 2024-06-01."),
     click.option(
         "--label", "labels", multiple=True, help="A word to find it by; of several, each."

@@ -12,6 +12,7 @@ from aetherflow_hooks.cli.session import connected, reachable
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import migrate as migrate_database
 from aetherflow_hooks.engine import start_engine
+from aetherflow_hooks.watch import traces
 from aetherflow_hooks.watch.supervisor import feed_watchdog, tell
 
 GARBAGE_THRESHOLD = 20_000  # objects made and not freed between two looks for garbage
@@ -25,6 +26,8 @@ GARBAGE_THRESHOLD = 20_000  # objects made and not freed between two looks for g
 def run(settings: Settings, restored: bool) -> None:
     """Deliver, as a daemon. SIGTERM and Ctrl-C drain; a second one ends at once."""
     # What is in memory holds secrets, and is not to be written to a file.
+    if settings.traces.enabled:
+        traces.set_up()
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     with asyncio.Runner(loop_factory=_fast_loop()) as runner:
         runner.run(_run(settings, restored=restored))

@@ -18,6 +18,7 @@ from aetherflow_hooks.drivers import fetch
 from aetherflow_hooks.errors import InputRefused
 from aetherflow_hooks.rules.schemas import check_data
 from aetherflow_hooks.rules.words import channels_of_event
+from aetherflow_hooks.watch.traces import current_traceparent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,7 @@ async def emit(
     only if one of its `channels`, at most 10, is theirs. With `validate` the data has to fit the
     JSON Schema that the type is registered with, which is asked for each time; one that is
     registered without takes anything. `schema` is the setting `database.schema_name`, where that is
-    not the default.
+    not the default. Within a span of OpenTelemetry, the event's attempts become spans of its trace.
 
     Raises:
         InputRefused: `data` cannot be written as JSON, a time has no zone, or a channel is none;
@@ -84,7 +85,7 @@ async def emit(
     if validate:
         found = await fetch(connection, statements(schema)["schema_of"], type)
         check_data(type, found[0][0], values.data)
-    rows = await fetch(connection, statements(schema)["emit"], *values)
+    rows = await fetch(connection, statements(schema)["emit"], *values, current_traceparent())
     event_id: str = rows[0][0]
     return event_id
 
@@ -101,7 +102,7 @@ async def emit_many(
         Exception: Postgres refuses one, by the driver's own error.
     """
     columns = columns_of(events)
-    rows = await fetch(connection, statements(schema)["emit_many"], *columns)
+    rows = await fetch(connection, statements(schema)["emit_many"], *columns, current_traceparent())
     return [row[0] for row in rows]
 
 

@@ -56,12 +56,15 @@ class Post:
         delivery: Delivery,
         event: Event,
         done: Callable[[Ended], None],
+        traceparent: str = "",
     ) -> None:
         """Make one attempt of a delivery, and call `done` when it has ended."""
         headers = self._signed(endpoint, delivery.id, delivery.attempt, event)
         if headers is None:
             done(NotReached(UNSIGNED))
             return
+        if traceparent:
+            headers += f"traceparent: {traceparent}\r\n"
         self._post(endpoint, headers, event, done)
 
     async def reach(self, endpoint: Endpoint) -> str | None:

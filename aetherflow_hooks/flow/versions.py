@@ -76,7 +76,7 @@ class Versions:
         except TookTooLong:
             event_id, name = version
             rows = await self._database.rows("load_events", [shard], [event_id])
-            return Event(event_id, rows[0]["type"], b"", too_slow(name)) if rows else None
+            return Event(event_id, rows[0]["type"], b"", unmade=too_slow(name)) if rows else None
 
     async def _make(self, wanted: Mapping[Version, int]) -> dict[Version, Event | None]:
         """Make the first of these, and those for which there is time after it."""

@@ -67,6 +67,7 @@ class NewEndpoint:
     filter: str | None = None  # a condition on the data of its events: see the README
     channels: Sequence[str] = ()  # only events that have one of them; none: all
     payload_version: str | None = None  # it gets data as this had it; None: as it is emitted
+    traced: bool = False  # its requests carry `traceparent`
     labels: Sequence[str] = ()
     metadata: Metadata = field(default_factory=dict)  # of the application's own; never sent
 
@@ -89,6 +90,7 @@ class EndpointChange(TypedDict, total=False):
     ordering: str | None
     filter: str | None  # None: no condition; it holds for what is fanned out from then on
     channels: Sequence[str]  # in place of those before, likewise; none: events of every channel
+    traced: bool
     payload_version: str | None  # it holds from the next attempt on, of old events too
     labels: Sequence[str]  # in place of those before
     metadata: Metadata  # likewise
@@ -132,6 +134,7 @@ async def add_endpoint(
             channels_of_endpoint(new.channels),
             new.polled,
             new.payload_version,
+            new.traced,
         )
     told = None if new.ed25519 else secret
     return {**await show_endpoint(database, endpoint_id), "secret": told}
@@ -252,6 +255,7 @@ async def change_endpoint(
                     write_metadata(new.metadata),
                     channels_of_endpoint(new.channels),
                     new.payload_version,
+                    new.traced,
                 )
                 if not was_changed:
                     raise ChangedMeanwhile
@@ -331,6 +335,7 @@ def _check_kind(new: NewEndpoint) -> None:
         "schedule of retries": new.retry_schedule_seconds not in (None, "default"),
         "order": new.ordering,
         "version of the data": new.payload_version,
+        "trace": new.traced,
     }
     wrong = [what for what, value in given.items() if value]
     if wrong:

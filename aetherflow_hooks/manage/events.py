@@ -14,6 +14,7 @@ from aetherflow_hooks.rules.ranges import in_range
 from aetherflow_hooks.rules.schemas import check_data
 from aetherflow_hooks.rules.topics import is_pattern
 from aetherflow_hooks.rules.words import channels_of_event
+from aetherflow_hooks.watch.traces import current_traceparent
 
 EVENT_ID = re.compile("evt_[0-9a-f]{24}")
 MOMENT_CHARACTERS = 17  # of an id: all events of a microsecond begin alike
@@ -33,11 +34,13 @@ async def emit_event(
     ordering_key: str | None = None,
     channels: Sequence[str] = (),
     validate: bool = False,
+    traceparent: str | None = None,
 ) -> str:
     """Emit an event in a transaction of its own; give its id.
 
     With `validate` the data has to fit the JSON Schema that the type is registered with; one that
-    is registered without takes anything.
+    is registered without takes anything. `traceparent` is its place in a trace, instead of the
+    caller's own; one that is none is as if it were not there.
 
     Raises:
         InputRefused: type, data or an option breaks a rule; the message says which. With
@@ -58,6 +61,7 @@ async def emit_event(
         expires_at,
         ordering_key,
         on_channels,
+        traceparent or current_traceparent(),
     )
     return event_id
 

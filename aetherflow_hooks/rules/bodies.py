@@ -39,7 +39,12 @@ class Bodies:
 
 
 def event_of(
-    event_id: str, event_type: str, data: str | None, emitted_at: int, unmade: str | None = None
+    event_id: str,
+    event_type: str,
+    data: str | None,
+    emitted_at: int,
+    traceparent: str | None = None,
+    unmade: str | None = None,
 ) -> Event:
     """Make an event with its body: exactly these keys in this order, and `data` untouched.
 
@@ -47,12 +52,13 @@ def event_of(
     is so since a version could not be made.
     """
     if data is None:
-        return Event(event_id, event_type, b"", unmade or "")
+        return Event(event_id, event_type, b"", unmade=unmade or "")
     return Event(
         event_id,
         event_type,
         f'{{"event":"{event_type}","id":"{event_id}","timestamp":"{_second(emitted_at)}",'
         f'"data":{data}}}'.encode(),
+        traceparent or "",
     )
 
 

@@ -42,6 +42,7 @@ def endpoint_of(
         ),
         ordering=row["ordering"],
         payload_version=row["payload_version"],
+        traced=row["traced"],
         is_failing=row["is_failing"],
         has_answered=row["has_answered"],
     )

@@ -72,6 +72,7 @@ class Call:
     still_in: Callable[[], Awaitable[bool]]  # whether the token opens what it did
     is_gone: Callable[[], bool]  # whether nobody waits for the answer any more
     raw: bytes = b""  # the body as it came
+    traceparent: str = ""  # as whoever asks has told it
 
     def on(self, database: Database) -> Self:
         """Give the same call for another database: a transaction's."""

@@ -197,7 +197,8 @@ class Server:
             call = self._call(request, access, partial(self._doorman.is_still_in, request))
             call.check(route.scope)
             raw = await request.read() if route.body is not None else b""
-            return await route.answer(request, replace(call, raw=raw))
+            traceparent = request.headers.get("traceparent", "")
+            return await route.answer(request, replace(call, raw=raw, traceparent=traceparent))
 
         return answer
 

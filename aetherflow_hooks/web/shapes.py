@@ -156,6 +156,7 @@ class NewEndpointShape(EndpointLimits):
     filter: Filter | None = None
     channels: Channels = Field(default=[])
     payload_version: PayloadVersion | None = None
+    traced: bool = Field(False, description="Its requests carry `traceparent`.")
     labels: Labels = Field(default=[])
     metadata: Metadata = Field(default={})
 
@@ -178,6 +179,7 @@ class EndpointChangeShape(Shape):
     filter: Filter | None = None
     channels: Channels | None = None
     payload_version: PayloadVersion | None = None
+    traced: bool | None = None
     labels: Labels | None = None
     metadata: Metadata | None = None
     version: int | None = Field(None, description="Only if it is at this version still.")
@@ -210,6 +212,7 @@ class EndpointShape(Answer):
     filter: str | None = Field(description="As Postgres writes it.")
     channels: list[str]
     payload_version: str | None
+    traced: bool
     labels: list[str]
     metadata: dict[str, str | int | float]
     created_at: AwareDatetime

@@ -300,7 +300,7 @@ async def add(connection: Any, url: str) -> None:
     await connection.fetch(
         statements("aetherflow")["add_endpoint"],
         f"ep_{os.urandom(6).hex()}", "", url, "", None, 1, None, None, None,
-        "s" * 32, ["*"], [], [], *[None] * 6, [], "{}", [], False, None,
+        "s" * 32, ["*"], [], [], *[None] * 6, [], "{}", [], False, None, False,
     )  # fmt: skip
 
 

@@ -76,6 +76,7 @@ async def test_an_endpoint_is_all_that_a_form_said(api: Api) -> None:
         "headers": "Authorization: Bearer abc\r\nX-One: 1",
         "metadata": '{"seats": 12}',
         "secret": "a secret of our own",
+        "traced": "yes",
     }
     page = (await somebody.send("/endpoints/new", **form)).body.decode()
     assert "a secret of our own" in page
@@ -93,6 +94,8 @@ async def test_an_endpoint_is_all_that_a_form_said(api: Api) -> None:
     place = f"/endpoints/{added['id']}"
     # What the form shows is what is there: sent as it is, it changes nothing.
     edit = await somebody.shown(f"{place}/edit")
+    assert added["traced"]
+    assert 'name="traced" type="checkbox" value="yes" checked' in edit
     fields = dict(re.findall(r'name="(\w+)"[^>]*?value="([^"]*)"', edit))
     fields |= dict(re.findall(r'<textarea id="(\w+)".*?>\n(.*?)</textarea>', edit, re.DOTALL))
     fields["ordering"] = "skip"

@@ -23,13 +23,14 @@
 --   $22 channels text[]
 --   $23 polled boolean
 --   $24 payload_version text
+--   $25 traced boolean
 -- returns id
 with added as (
     insert into aetherflow.endpoints (id, shard, tenant, url, description, rate_per_second, burst, max_in_flight,
                                       timeout_seconds, retry_schedule_seconds, ordering, filter, labels, metadata,
-                                      channels, polled, payload_version)
+                                      channels, polled, payload_version, traced)
     values ($1, aetherflow.shard_of($1), $2, $3, $4, $5, $6, $7, $8, $9, $18,
-            $19::text::jsonpath, $20, $21, nullif($22::text[], '{}'), $23, $24)
+            $19::text::jsonpath, $20, $21, nullif($22::text[], '{}'), $23, $24, $25)
     returning id, tenant, channels
 ), kept as (
     insert into aetherflow.secrets (endpoint_id, secret, public_key) select a.id, $10, $14 from added a

@@ -18,6 +18,7 @@
 --   $17 metadata json
 --   $18 channels text[]
 --   $19 payload_version text
+--   $20 traced boolean
 -- returns id
 --
 -- No row: there is none of this version. A pattern that stays keeps its age, since an endpoint gets
@@ -27,7 +28,7 @@ with changed as (
     update aetherflow.endpoints e
     set url = $3, description = $4, rate_per_second = $5, burst = $6, max_in_flight = $7, timeout_seconds = $8,
         retry_schedule_seconds = $9, ordering = $10, filter = $15::text::jsonpath, labels = $16, metadata = $17,
-        channels = nullif($18::text[], '{}'), payload_version = $19,
+        channels = nullif($18::text[], '{}'), payload_version = $19, traced = $20,
         version = e.version + 1, updated_at = clock_timestamp(),
         failing_since = case when e.url = $3 then e.failing_since end,
         failing_told_at = case when e.url = $3 then e.failing_told_at end

@@ -7,6 +7,7 @@
 --   $6 expires_at timestamptz[]
 --   $7 ordering_keys text[]
 --   $8 channels text[]
+--   $9 traceparent text
 -- returns emit
 --
 -- The channels of an event are joined by commas: an array of arrays has them all of one length.
@@ -16,4 +17,8 @@ from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $
             $8::text[])
      with ordinality as given(type, data, tenant, idempotency_key, deliver_at, expires_at, ordering_key, channels,
                               place)
+cross join (
+    select $9::text is null or set_config('aetherflow.traceparent', $9::text, true) <> '' as is_told offset 0
+) t
+where t.is_told
 order by given.place

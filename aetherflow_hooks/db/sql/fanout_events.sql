@@ -6,7 +6,7 @@
 --   $5 token bigint
 --   $6 with_events boolean
 --   $7 since timestamptz
--- returns events, is_begun, deliveries, shard, endpoint_id, event_id, leased_at, overdue_seconds, type, data, emitted_unix_seconds
+-- returns events, is_begun, deliveries, shard, endpoint_id, event_id, leased_at, overdue_seconds, type, data, emitted_unix_seconds, traceparent
 -- walks outbox_pkey, subscriptions_pkey, endpoints_pkey, events_pkey
 --
 -- One row per new delivery that is on lease at once, one without an endpoint for each event of
@@ -180,14 +180,14 @@ with due as materialized (
     returning shard, endpoint_id, event_id, due_at, lease_token
 )
 select taken.events, taken.is_begun, taken.deliveries, new.shard, new.endpoint_id, new.event_id, now() as leased_at,
-       new.overdue_seconds, new.type, new.data, new.emitted_unix_seconds
+       new.overdue_seconds, new.type, new.data, new.emitted_unix_seconds, new.traceparent
 from (
     select (select count(*)::integer from picked) as events, (select count(*)::integer from made) as deliveries,
            exists (select from reached r where r.unordered >= $3) as is_begun
 ) taken
 left join (
     select m.shard, m.endpoint_id, m.event_id, date_part('epoch', now()) - date_part('epoch', m.due_at) as overdue_seconds,
-           null::text as type, null::text as data, null::bigint as emitted_unix_seconds
+           null::text as type, null::text as data, null::bigint as emitted_unix_seconds, null::text as traceparent
     from made m
     where m.lease_token <> 0
     union all
@@ -198,14 +198,14 @@ left join (
                    where p.id between m.endpoint_id and m.endpoint_id and p.polled
                    order by p.id
                    limit 1
-               ) then 'polled' end, null, null::bigint
+               ) then 'polled' end, null, null::bigint, null
         from (select distinct m.shard, m.endpoint_id from made m where m.lease_token = 0) m
     )
     union all
-    select null, null, told.id, null, e.type, e.data, floor(extract(epoch from e.emitted_at))::bigint
+    select null, null, told.id, null, e.type, e.data, floor(extract(epoch from e.emitted_at))::bigint, e.traceparent
     from (select distinct m.event_id as id from made m where m.lease_token <> 0 or $6) told
     cross join lateral (
-        select e.type, case when octet_length(e.data) <= 16777216 then e.data end as data, e.emitted_at
+        select e.type, case when octet_length(e.data) <= 16777216 then e.data end as data, e.emitted_at, e.traceparent
         from aetherflow.events e
         where e.shard = $1 and e.id = told.id and e.expunged_at is null
         limit 1

@@ -5,7 +5,7 @@
 --   $4 after_at timestamptz
 --   $5 after_id text
 --   $6 rows_max bigint
--- returns id, tenant, version, url, description, state, state_reason, failing_since, events, headers, public_keys, certificate, certificate_expires_at, rate_per_second, burst, max_in_flight, timeout_seconds, retry_schedule_seconds, ordering, filter, channels, payload_version, labels, metadata, polled, secret_waits, created_at, updated_at
+-- returns id, tenant, version, url, description, state, state_reason, failing_since, events, headers, public_keys, certificate, certificate_expires_at, rate_per_second, burst, max_in_flight, timeout_seconds, retry_schedule_seconds, ordering, filter, channels, payload_version, traced, labels, metadata, polled, secret_waits, created_at, updated_at
 --
 -- Null leaves a filter out. Their names and keys are looked up for those alone that are told.
 select e.id, e.tenant, e.version, e.url, e.description, e.state, e.state_reason, e.failing_since,
@@ -16,7 +16,7 @@ select e.id, e.tenant, e.version, e.url, e.description, e.state, e.state_reason,
              order by k.leads_at = 'infinity', k.leads_at desc) as public_keys,
        c.subject as certificate, c.expires_at as certificate_expires_at,
        e.rate_per_second, e.burst, e.max_in_flight, e.timeout_seconds, e.retry_schedule_seconds, e.ordering,
-       e.filter::text as filter, coalesce(e.channels, '{}') as channels, e.payload_version, e.labels, e.metadata, e.polled,
+       e.filter::text as filter, coalesce(e.channels, '{}') as channels, e.payload_version, e.traced, e.labels, e.metadata, e.polled,
        exists (
            select from aetherflow.secrets k where k.endpoint_id = e.id and k.leads_at = 'infinity' and k.ends_at > now()
        ) as secret_waits,

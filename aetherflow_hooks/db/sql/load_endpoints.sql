@@ -1,12 +1,12 @@
 -- load_endpoints: endpoints to POST to, active or with $2 in any state and polled too, their secrets in force, and how they did last.
 --   $1 endpoint_ids text[]
 --   $2 any_state boolean
--- returns id, tenant, shard, version, url, rate_per_second, burst, max_in_flight, timeout_seconds, retry_schedule_seconds, ordering, payload_version, secrets, secrets_end_in_seconds, header_names, header_values, certificate, is_failing, has_answered
+-- returns id, tenant, shard, version, url, rate_per_second, burst, max_in_flight, timeout_seconds, retry_schedule_seconds, ordering, payload_version, traced, secrets, secrets_end_in_seconds, header_names, header_values, certificate, is_failing, has_answered
 --
 -- The leading secret comes first. Whether the last attempt of a day was answered tells an engine that has just started which
 -- endpoints it may trust; null: there was none.
 select e.id, e.tenant, e.shard, e.version, e.url, e.rate_per_second, e.burst, e.max_in_flight, e.timeout_seconds,
-       e.retry_schedule_seconds, e.ordering, e.payload_version, s.secrets, s.secrets_end_in_seconds,
+       e.retry_schedule_seconds, e.ordering, e.payload_version, e.traced, s.secrets, s.secrets_end_in_seconds,
        h.header_names, h.header_values, c.pem as certificate, e.failing_since is not null as is_failing, last.outcome = 'answered' as has_answered
 from unnest($1::text[]) as k (id)
 cross join lateral (

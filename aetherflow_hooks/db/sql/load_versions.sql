@@ -3,13 +3,13 @@
 --   $2 ids text[]
 --   $3 versions text[]
 --   $4 milliseconds integer
--- returns id, version, in_time, type, data, emitted_unix_seconds, problem
+-- returns id, version, in_time, type, data, emitted_unix_seconds, traceparent, problem
 -- walks events_pkey
 --
 -- Likewise as in load_events; where `problem` says why there is no data, it tells nothing of it. None is
 -- begun later than $4 after the first.
 select e.id, k.version, t.in_time, e.type, m.made as data,
-       floor(extract(epoch from e.emitted_at))::bigint as emitted_unix_seconds, m.problem
+       floor(extract(epoch from e.emitted_at))::bigint as emitted_unix_seconds, e.traceparent, m.problem
 from unnest($1::smallint[], $2::text[], $3::text[]) as k (shard, id, version)
 cross join lateral (
     select e.* from aetherflow.events e where e.shard = k.shard and e.id = k.id and e.expunged_at is null limit 1

@@ -82,7 +82,12 @@ async def _emit(call: Call, event: shapes.NewEventShape, text: str) -> str:
     given = event.model_dump(exclude={"type", "data", "tenant"}, by_alias=True)
     tenant = call.tenant(event.tenant if "tenant" in event.model_fields_set else None)
     return await events.emit_event(
-        call.database, event.type, members(text)["data"], tenant=tenant or "", **given
+        call.database,
+        event.type,
+        members(text)["data"],
+        tenant=tenant or "",
+        traceparent=call.traceparent,
+        **given,
     )
 
 

@@ -204,7 +204,7 @@ def _form(
     wrong: str | None = None,
 ) -> web.Response:
     visit.call.check(endpoints.add.scope)
-    names = (*TEXTS, *NUMBERS, *WORDS, "retry_schedule_seconds", "metadata", "headers")
+    names = (*TEXTS, *NUMBERS, *WORDS, "retry_schedule_seconds", "metadata", "headers", "traced")
     return visit.show(
         "endpoint_form.html",
         endpoint=endpoint,
@@ -220,6 +220,7 @@ def _given(form: Any) -> dict[str, Any]:
     if "url" in given:
         given["url"] = given["url"].strip()
     given |= {name: several(form.get(name, "")) for name in WORDS}
+    given["traced"] = bool(form.get("traced"))
     if form.get("headers"):
         given["headers"] = pairs(form["headers"])
     if form.get("metadata"):
@@ -249,6 +250,7 @@ def _typed(endpoint: shapes.EndpointShape) -> dict[str, str]:
         **{name: ", ".join(known[name]) for name in WORDS},
         "metadata": json.dumps(known["metadata"], ensure_ascii=False) if known["metadata"] else "",
         "retry_schedule_seconds": pauses,
+        "traced": "yes" if known["traced"] else "",
         "version": str(known["version"]),
     }
 
