@@ -42,6 +42,11 @@ MAY_BE_SECRET = (
     "egress.proxy",
     "secrets.",
 )  # whatever stands there is not repeated
+RELOADABLE = (
+    *("pace.max_in_flight", "pace.rate_per_second", "post.timeout_seconds"),
+    *("retry.schedule_seconds", "retry.jitter", "retry.retry_after_max_seconds"),
+    *("log.level", "log.form", "log.delivered_every"),
+)
 KEYS_CREDENTIAL = "aetherflow-hooks-keys"  # as systemd is to name them
 DSN_CREDENTIAL = "aetherflow-hooks-dsn"
 
@@ -150,6 +155,12 @@ class PaceSettings(Section):
     slots: int = Field(256, ge=1, le=10_000, description="POSTs under way at once, in all.")
     max_in_flight: int = Field(
         20, ge=1, le=10_000, description="POSTs under way at once to one endpoint, by default."
+    )
+    rate_per_second: float = Field(
+        0.0,
+        ge=0,
+        le=100_000,
+        description="POSTs per second to one endpoint, by default; 0: no limit.",
     )
     discover_seconds: float = Field(
         5.0, ge=0.1, le=300, description="How often all due work is looked for, as a safety net."
@@ -364,6 +375,12 @@ class LogSettings(Section):
     form: Literal["auto", "json", "text"] = Field(
         "auto", description="Lines for machines or for eyes; auto: text on a terminal."
     )
+    delivered_every: int = Field(
+        1,
+        ge=0,
+        le=1_000_000,
+        description="Of attempts that deliver, one in so many has its line; 0: none has.",
+    )
 
 
 class Settings(Section):
@@ -445,7 +462,10 @@ class Settings(Section):
     def endpoint_defaults(self) -> Defaults:
         """Give what holds for endpoints that say nothing else."""
         return Defaults(
-            self.pace.max_in_flight, self.post.timeout_seconds, tuple(self.retry.schedule_seconds)
+            self.pace.max_in_flight,
+            self.post.timeout_seconds,
+            tuple(self.retry.schedule_seconds),
+            self.pace.rate_per_second or None,
         )
 
     def keyring(self) -> Keyring:
@@ -468,6 +488,26 @@ class Settings(Section):
             # Who names a place for keys does not want secrets to be stored as they are.
             raise ConfigInvalid(source, ["it holds no key: `aetherflow-hooks keys new` makes one"])
         return Keyring(keys)
+
+    def differing(self, others: "Settings") -> list[str]:
+        """Name the settings that differ from others', such as pace.slots."""
+        return [
+            f"{section}.{name}"
+            for section, _, mine in _fields(self)
+            if isinstance(mine, Section)
+            for name, _, value in _fields(mine)
+            if value != getattr(getattr(others, section), name)
+        ] + ["profile"] * (self.profile != others.profile)
+
+    def with_reloadable(self, others: "Settings") -> Self:
+        """Give these settings with those of others that can change while an engine runs."""
+        sections: dict[str, Section] = {}
+        for path in RELOADABLE:
+            section, _, name = path.partition(".")
+            mine = sections.get(section, getattr(self, section))
+            value = getattr(getattr(others, section), name)
+            sections[section] = mine.model_copy(update={name: value})
+        return self.model_copy(update=sections)
 
     def with_dsn(self, dsn: str) -> Self:
         """Give these settings another Postgres."""

@@ -42,9 +42,7 @@ from aetherflow_hooks.manage.keys import check_keys
 from aetherflow_hooks.manage.replays import HINT as NEW_REPLAY
 from aetherflow_hooks.manage.restore import call_restored, is_held
 from aetherflow_hooks.model import (
-    Answered,
     Attempt,
-    Blocked,
     DeadReason,
     Delivered,
     Delivery,
@@ -63,9 +61,9 @@ from aetherflow_hooks.model import (
 from aetherflow_hooks.rules.addresses import nets_at, opens_closed, parse_entry
 from aetherflow_hooks.rules.lane import Reply, reply_of
 from aetherflow_hooks.rules.retry import judge
-from aetherflow_hooks.rules.states import OUTCOME_WORDS, VERDICT_WORDS
 from aetherflow_hooks.shards import Shards
-from aetherflow_hooks.watch.log import LogEvent, log, wants_info
+from aetherflow_hooks.watch.attempts import AttemptLog
+from aetherflow_hooks.watch.log import LogEvent, log
 from aetherflow_hooks.watch.metrics import Attempts, Samples, Turns, by_label
 from aetherflow_hooks.watch.traces import Tracer
 
@@ -85,6 +83,7 @@ STOP_SECONDS = 10.0  # beyond the grace, for the database to take what is left
 PREVENTED_SECONDS_MIN = 0.2
 PREVENTED_SECONDS_MAX = 10.0
 WORD_SECONDS = 1.0  # between looks whether a restored database has been accepted
+RELOADED_TOGETHER = 500  # endpoints
 STUCK_SECONDS = 60.0  # no turn of a stage takes so long by itself: its statements have time limits
 # Whose turns take as long as there is work.
 UNHURRIED = frozenset({"sweep", "wide", "search", "backlog", "replay"})
@@ -164,6 +163,7 @@ class Engine:
         self._tally = Tally(self._database)
         self._attempts = Attempts(settings.metrics.endpoints_max)
         self._turns = Turns()
+        self._attempt_log = AttemptLog(settings.log)
         self._tracer = Tracer(VERSION) if settings.traces.enabled else None
         self._prevented = 0
         self._record = Record(
@@ -335,6 +335,32 @@ class Engine:
             self._stopped.set()
         log.info(LogEvent.ENGINE_STOPPED, engine=self.id)
 
+    async def reload(self, settings: Settings) -> None:
+        """Take over those of new settings that can change while it runs; the log tells which.
+
+        They are the defaults of endpoints, retries and the log; see `config.RELOADABLE`. What is
+        under way ends as it began.
+
+        Raises:
+            DatabaseUnavailable: some endpoints go by the defaults of before, until they are changed
+                or this is done again.
+        """
+        old = self._settings
+        self._settings = old.with_reloadable(settings)
+        log.info(
+            LogEvent.SETTINGS_RELOADED,
+            changed=old.differing(self._settings),
+            needs_restart=self._settings.differing(settings),
+        )
+        self._attempt_log.settings = self._settings.log
+        self._lease.use(self._settings)
+        ids = self._pace.endpoint_ids
+        for place in range(0, len(ids), RELOADED_TOGETHER):
+            endpoints = await self._lease.load(ids[place : place + RELOADED_TOGETHER])
+            known = {it: endpoints[it] for it in endpoints if self._pace.known(it)}
+            self._pace.take(Leased(None, [], known))
+            self._due_again(known)
+
     def stuck(self) -> list[str]:
         """Name the stages whose turn has been going on for far too long; mostly there is none."""
         before = time.monotonic() - STUCK_SECONDS
@@ -471,8 +497,7 @@ class Engine:
                 endpoint.ordering is not None,
             )
         )
-        if wants_info():
-            _log_attempt(endpoint, delivery, event, outcome, verdict, 0)
+        self._attempt_log.saw(endpoint, delivery, event, outcome, verdict, 0)
 
     def _attempt(
         self,
@@ -538,8 +563,7 @@ class Engine:
                     delivery.overdue_seconds + leased_seconds,
                 )
             )
-            if wants_info():
-                _log_attempt(endpoint, delivery, event, outcome, verdict, duration_ms)
+            self._attempt_log.saw(endpoint, delivery, event, outcome, verdict, duration_ms)
         except Exception as error:  # noqa: BLE001  a defect of ours: it is sent again
             log.error(LogEvent.STAGE_FAILED, stage="record", delivery=delivery.id, exc_info=error)
             self._give_back([delivery])
@@ -871,36 +895,3 @@ def start_engine(
 def _halts(endpoint: Endpoint, reason: DeadReason) -> bool:
     """Tell whether what comes behind a delivery has to wait for people, when that is given up."""
     return endpoint.ordering == "block" and reason is DeadReason.EXHAUSTED
-
-
-def _log_attempt(
-    endpoint: Endpoint,
-    delivery: Delivery,
-    event: Event,
-    outcome: Outcome,
-    verdict: Verdict,
-    duration_ms: int,
-) -> None:
-    told: dict[str, object] = {}
-    if isinstance(outcome, Answered):
-        told["status"] = outcome.status
-    elif isinstance(outcome, NotReached):
-        told["error"] = outcome.reason
-    elif isinstance(outcome, Blocked):
-        told["error"] = outcome.detail
-    if isinstance(verdict, RetryIn):
-        told["retry_in_seconds"] = round(verdict.seconds, 3)
-    elif isinstance(verdict, GiveUp):
-        told["reason"] = str(verdict.reason)
-    log.info(
-        LogEvent.POST_DONE,
-        delivery=delivery.id,
-        event_type=event.type,
-        endpoint=endpoint.id,
-        tenant=endpoint.tenant,
-        attempt=delivery.attempt,
-        outcome=OUTCOME_WORDS[type(outcome)],
-        verdict=VERDICT_WORDS[type(verdict)],
-        took_ms=duration_ms,
-        **told,
-    )

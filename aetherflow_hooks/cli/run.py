@@ -4,15 +4,17 @@ import asyncio
 import gc
 import resource
 import signal
+import time
 from collections.abc import Callable
 
 import click
 
-from aetherflow_hooks.cli.session import connected, reachable
+from aetherflow_hooks.cli.session import READ_ANEW, connected, reachable
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import migrate as migrate_database
-from aetherflow_hooks.engine import start_engine
-from aetherflow_hooks.watch import traces
+from aetherflow_hooks.engine import Engine, start_engine
+from aetherflow_hooks.errors import ConfigInvalid, DatabaseUnavailable
+from aetherflow_hooks.watch import log, traces
 from aetherflow_hooks.watch.supervisor import feed_watchdog, tell
 
 GARBAGE_THRESHOLD = 20_000  # objects made and not freed between two looks for garbage
@@ -24,13 +26,19 @@ GARBAGE_THRESHOLD = 20_000  # objects made and not freed between two looks for g
 )
 @connected
 def run(settings: Settings, restored: bool) -> None:
-    """Deliver, as a daemon. SIGTERM and Ctrl-C drain; a second one ends at once."""
+    """Deliver, as a daemon.
+
+    SIGTERM and Ctrl-C drain; a second one ends at once. SIGHUP reads the settings anew: those of
+    the log, of retries and the defaults of endpoints change; the log names others that need a
+    restart.
+    """
     # What is in memory holds secrets, and is not to be written to a file.
     if settings.traces.enabled:
         traces.set_up()
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    read_anew = click.get_current_context().meta[READ_ANEW]
     with asyncio.Runner(loop_factory=_fast_loop()) as runner:
-        runner.run(_run(settings, restored=restored))
+        runner.run(_run(settings, read_anew, restored=restored))
 
 
 def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -43,7 +51,7 @@ def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return loop
 
 
-async def _run(settings: Settings, *, restored: bool) -> None:
+async def _run(settings: Settings, read_anew: Callable[[], Settings], *, restored: bool) -> None:
     stopping = stop_on_signals()
     async with reachable(settings) as named, start_engine(named, restored=restored) as engine:
         # Whatever is there by now stays. To look through it for garbage takes 20 ms each time, in
@@ -52,6 +60,8 @@ async def _run(settings: Settings, *, restored: bool) -> None:
         gc.freeze()
         # By its default a collection comes with every 700 deliveries, and takes 3 % of the time.
         gc.set_threshold(GARBAGE_THRESHOLD)
+        reloads = Reloads(engine, read_anew)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloads.ask)
         tell("READY=1")
         feeding = asyncio.create_task(feed_watchdog(engine.stuck))
         try:
@@ -60,6 +70,41 @@ async def _run(settings: Settings, *, restored: bool) -> None:
             await engine.stop()
         finally:
             feeding.cancel()
+            reloads.stop()
+
+
+class Reloads:
+    """Lets an engine go by settings that are read anew, one time after the other."""
+
+    def __init__(self, engine: Engine, read_anew: Callable[[], Settings]) -> None:
+        """Wait to be asked."""
+        self._engine = engine
+        self._read_anew = read_anew
+        self._task: asyncio.Task[None] | None = None
+        self._asked = False
+
+    def ask(self) -> None:
+        """Read them, now or after the time that is under way."""
+        self._asked = True
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._reload())
+
+    def stop(self) -> None:
+        """End what is under way."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _reload(self) -> None:
+        while self._asked:
+            self._asked = False
+            tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            try:
+                settings = self._read_anew()
+                log.set_up(settings.log.level, settings.log.form)
+                await self._engine.reload(settings)
+            except (ConfigInvalid, DatabaseUnavailable) as error:
+                log.log.error(log.LogEvent.SETTINGS_REFUSED, error=str(error))
+            tell("READY=1")
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -25,6 +25,7 @@ from aetherflow_hooks.rules.texts import visible
 from aetherflow_hooks.watch import log
 
 Command = Callable[..., Any]
+READ_ANEW = "aetherflow_hooks.read_anew"  # of a command's context: what reads its settings again
 
 
 def connected(command: Command) -> Command:
@@ -39,8 +40,12 @@ def connected(command: Command) -> Command:
     )
     @functools.wraps(command)
     def wrapper(*args: Any, dsn: str | None, file: Path | None, **kwargs: Any) -> Any:
-        settings = load(file, given={"database": {"dsn": dsn}} if dsn else None)
+        def read() -> Settings:
+            return load(file, given={"database": {"dsn": dsn}} if dsn else None)
+
+        settings = read()
         log.set_up(settings.log.level, settings.log.form)
+        click.get_current_context().meta[READ_ANEW] = read
         return command(*args, settings=settings, **kwargs)
 
     return wrapper

@@ -23,7 +23,10 @@ HOMES = ("/home/", "/root/", "/run/user/")
     help="A settings file that the service is to use.",
 )
 @click.option("--user", help="An account of its own; else systemd makes one for each start.")
-def systemd_unit(file: Path | None, user: str | None) -> None:
+@click.option(
+    "--template", is_flag=True, help="For several engines on this machine: aetherflow-hooks@1, @2."
+)
+def systemd_unit(file: Path | None, user: str | None, template: bool) -> None:
     """Print a unit for systemd: hardened, watched, its secrets handed over as credentials."""
     settings = load(file, environment={})
     command = [str(Path(sys.executable).absolute()), "-m", "aetherflow_hooks", "run"]
@@ -44,14 +47,20 @@ def systemd_unit(file: Path | None, user: str | None) -> None:
             f"#     {command[0]} -m aetherflow_hooks keys new | "
             f"install -m 600 /dev/stdin {FOLDER}/keys"
         )
+    lines = [
+        f"LoadCredential={credential}:{FOLDER}/{name}" for name, credential in credentials.items()
+    ]
+    if template:
+        setup.append("#     and, for what is to differ, such as AETHERFLOW_HOOKS_WEB__PORT=8081,")
+        setup.append(f"#     {FOLDER}/1.env, {FOLDER}/2.env")
+        lines.append(f"EnvironmentFile=-{FOLDER}/%i.env")
     text = (files("aetherflow_hooks.cli") / "aetherflow-hooks.service").read_text("utf-8")
     unit = Template(text).substitute(
+        name="aetherflow-hooks@" if template else "aetherflow-hooks",
+        first="aetherflow-hooks@1 aetherflow-hooks@2" if template else "aetherflow-hooks",
         setup="\n".join(setup),
         command=" ".join(command),
-        credentials="\n".join(
-            f"LoadCredential={credential}:{FOLDER}/{name}"
-            for name, credential in credentials.items()
-        ),
+        credentials="\n".join(lines),
         stop_seconds=round(settings.engine.grace_seconds + STOP_SECONDS + 5),
         account=f"User={user}" if user else "DynamicUser=yes",
         # A program that lies in somebody's home has to be readable there.

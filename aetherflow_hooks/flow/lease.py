@@ -83,8 +83,7 @@ class Lease:
         self._offer_use = 1.0  # the part of new deliveries that was leased at once, of late
         self._offers_to_skip = 0
         self._events = Bodies(settings.lease.bodies_max_bytes)
-        self._defaults = settings.endpoint_defaults()
-        self._lease_times = (settings.post.timeout_seconds, settings.lease.margin_seconds)
+        self.use(settings)
         self._last_keys: dict[str, str] = {}  # of endpoints with an order that had no room for all
         self.counts = {"fanout": 0, "lease": 0}  # deliveries, by the stage that has leased them
         self.returned = 0
@@ -103,6 +102,11 @@ class Lease:
             raise
         self._hand_on(leased)
         return 0.0
+
+    def use(self, settings: Settings) -> None:
+        """Go by other defaults for endpoints from now on."""
+        self._defaults = settings.endpoint_defaults()
+        self._lease_times = (settings.post.timeout_seconds, settings.lease.margin_seconds)
 
     @property
     def is_in_doubt(self) -> bool:

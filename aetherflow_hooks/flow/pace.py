@@ -78,16 +78,19 @@ class Pace:
         """Endpoints that are to be leased for, now or when they have a place on trial."""
         return len(self._turns) + self._trials.waiting
 
+    @property
+    def endpoint_ids(self) -> list[str]:
+        """Endpoints that have work, or have had some lately."""
+        return list(self._lanes)
+
     def known(self, endpoint_id: str) -> Endpoint | None:
         """Give an endpoint as it was last seen."""
-        lane = self._lanes.get(endpoint_id)
-        return lane.endpoint if lane else None
+        return lane.endpoint if (lane := self._lanes.get(endpoint_id)) else None
 
     def due(self, endpoint: Endpoint, in_seconds: float = 0.0) -> None:
         """Note that an endpoint has work: since a while, now, or after a while."""
         now = time.monotonic()
-        lane = self._lanes.get(endpoint.id)
-        if lane is None:
+        if (lane := self._lanes.get(endpoint.id)) is None:
             lane = self._lanes[endpoint.id] = Lane(endpoint, bucket=Bucket(at=now))
         elif endpoint.version > lane.endpoint.version:
             lane.renew(endpoint)
@@ -137,8 +140,7 @@ class Pace:
         """Take over what was leased."""
         for endpoint_id, endpoint in leased.endpoints.items():
             self._lanes[endpoint_id].renew(endpoint)
-        wanted = leased.wanted
-        now = time.monotonic()
+        wanted, now = leased.wanted, time.monotonic()
         got: Counter[str] = Counter()
         strays = []
         for delivery, event in leased.work:
@@ -233,9 +235,8 @@ class Pace:
     def forget_idle(self) -> None:
         """Forget endpoints that have had no work for long."""
         before = time.monotonic() - IDLE_SECONDS
-        for lane in list(self._lanes.values()):
-            if lane.touched_at < before and lane.is_idle:
-                self._forget(lane)
+        for lane in [it for it in self._lanes.values() if it.touched_at < before and it.is_idle]:
+            self._forget(lane)
 
     def resume(self) -> None:
         """Go on, where `may_start` or `holds` has said no before."""
@@ -265,8 +266,7 @@ class Pace:
         if now < lane.paused_until:
             self._look_again(lane, lane.paused_until - now)
             return 0
-        room = self._slots.room(lane)
-        if room <= 0:
+        if (room := self._slots.room(lane)) <= 0:
             return room
         by_rate, more_in_seconds = lane.room_by_rate(now)
         if by_rate < 1:

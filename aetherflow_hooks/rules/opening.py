@@ -15,6 +15,7 @@ class Defaults(NamedTuple):
     max_in_flight: int
     timeout_seconds: float
     retry_schedule_seconds: tuple[float, ...]
+    rate_per_second: float | None = None  # None: no limit
 
 
 def endpoint_of(
@@ -33,7 +34,7 @@ def endpoint_of(
         headers=headers,
         certificate=certificate,
         unsignable=unsignable,
-        rate_per_second=row["rate_per_second"],
+        rate_per_second=row["rate_per_second"] or defaults.rate_per_second,
         burst=row["burst"],
         max_in_flight=row["max_in_flight"] or defaults.max_in_flight,
         timeout_seconds=row["timeout_seconds"] or defaults.timeout_seconds,

@@ -40,6 +40,8 @@ class LogEvent(StrEnum):
     ENGINE_STOPPED = "engine.stopped", "info", "everything is handed back"
     ENGINE_STUCK = "engine.stuck", "error", "work is due and nobody takes it"
     ENGINE_SHARDS = "engine.shards", "info", "which shards are this engine's has changed"
+    SETTINGS_RELOADED = "settings.reloaded", "info", "some were changed while it runs"
+    SETTINGS_REFUSED = "settings.refused", "error", "they were read anew: those of before hold"
     WEB_STARTED = "web.started", "info", "where the API is"
     SESSION_BEGUN = "session.begun", "info", "somebody has logged in to the dashboard"
     SESSION_ENDED = "session.ended", "info", "they have logged out"

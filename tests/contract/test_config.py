@@ -85,8 +85,9 @@ def test_a_setting_says_what_it_is(path: str) -> None:
 
 
 def test_a_name_that_measures_carries_its_unit() -> None:
-    units = ("_seconds", "_bytes", "_days", "_max", "_seconds_max", "_bytes_max")
+    units = ("_seconds", "_bytes", "_days", "_max", "_seconds_max", "_bytes_max", "_per_second")
     bare = {"database.shards", "pace.slots", "retry.jitter", "pace.max_in_flight", "web.port"}
+    bare |= {"log.delivered_every"}
     measures = {path for path, field in FIELDS.items() if field.annotation in (int, float)}
     assert {path for path in measures if not path.endswith(units)} == bare
 

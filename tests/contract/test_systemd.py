@@ -1,6 +1,7 @@
 """The service: a unit that systemd takes and rates, and what the daemon tells it."""
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -8,7 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -71,7 +74,7 @@ def test_the_unit_is_good_and_leaves_little_exposed(tmp_path: Path, arguments: l
         arguments = ["--config", str(file)]
     said = run("systemd-unit", *arguments)
     assert said.code == 0
-    assert not re.search(r"\$\w", said.out)
+    assert re.findall(r"\$\w+", said.out) == ["$MAINPID"]
     assert ("LoadCredential=" in said.out) is ("--config" not in arguments)
     assert ("TimeoutStopSec=75" in said.out) is ("--config" in arguments)
     assert ("DynamicUser=yes" in said.out) is ("--user" not in arguments)
@@ -199,3 +202,121 @@ def test_a_dsn_can_be_a_credential(tmp_path: Path) -> None:
     assert load_config(environment=environment, given=given).database.dsn == "postgresql:///c"
     file.unlink()
     assert load_config(environment=environment).database.dsn == "postgresql:///b"
+
+
+async def test_a_reload_changes_a_rate_and_loses_nothing(
+    world: World, systemd: Systemd, tmp_path: Path
+) -> None:
+    """The log tells what has changed, and what takes a restart; bad settings change nothing."""
+    file = tmp_path / "hooks.toml"
+    file.write_text(RATED.format(rate=5, every=1, slots=50))
+    await world.endpoint("/own", rate_per_second=20, burst=5, events=["slow"])
+    await world.endpoint("/a")
+    for _ in range(100):
+        await world.emit()
+    for _ in range(10):
+        await world.emit("slow")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "aetherflow_hooks", "run"),
+        *("--dsn", world.dsn, "--config", str(file)),
+        env=os.environ | {"NOTIFY_SOCKET": systemd.address},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    try:
+        assert await systemd.hear() == "READY=1"
+        began = time.monotonic()
+        await world.receiver.wait_for(5, "/a")
+        seconds = time.monotonic() - began
+        assert len(world.receiver.at("/a")) <= 1 + 5 * (seconds + 0.1)
+        file.write_text("[pace]\nrate_per_second = -1\n")
+        assert await reloaded(process, systemd) == "settings.refused"
+        file.write_text(RATED.format(rate=0, every=0, slots=60))
+        assert await reloaded(process, systemd) == "settings.reloaded"
+        await world.settled()
+        process.send_signal(signal.SIGTERM)
+        told = [json.loads(line) async for line in process.stderr]
+        assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert len(world.receiver.at("/a")) == 110
+    assert len({it.headers["webhook-id"] for it in world.receiver.at("/a")}) == 110
+    times = [it.began for it in world.receiver.at("/own")]
+    assert len(times) == 10
+    assert times[-1] - times[0] >= 4 / 20  # its own rate held on
+    assert not [it for it in told if it["event"] == "post.done"]  # none has a line any more
+    assert await world.value("select count(*) from aetherflow.attempts") == 120
+
+
+RATED = """
+profile = "development"
+[pace]
+rate_per_second = {rate}
+slots = {slots}
+[log]
+delivered_every = {every}
+"""
+
+
+async def reloaded(process: asyncio.subprocess.Process, systemd: Systemd) -> str:
+    """Ask for the settings to be read anew; give the event that tells of it."""
+    process.send_signal(signal.SIGHUP)
+    assert (await systemd.hear()).startswith("RELOADING=1\nMONOTONIC_USEC=")
+    assert await systemd.hear() == "READY=1"
+    assert process.stderr is not None
+    async for line in process.stderr:
+        event = json.loads(line)
+        if event["event"] == "settings.reloaded":
+            assert event["changed"] == ["pace.rate_per_second", "log.delivered_every"]
+            assert event["needs_restart"] == ["pace.slots"]
+        if event["event"].startswith("settings."):
+            return str(event["event"])
+    raise AssertionError("the process has ended")
+
+
+HANGING = """
+import sys, time
+from aetherflow_hooks.cli import main
+from aetherflow_hooks.flow.backlog import Backlog
+
+async def hang(_):
+    time.sleep(3600)
+
+if sys.argv[-1] == "hang":
+    Backlog.turn = hang
+    sys.argv.pop()
+main()
+"""
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_a_loop_that_hangs_is_not_kept_alive(
+    world: World, systemd: Systemd, hangs: bool
+) -> None:
+    """systemd ends and restarts whatever gives no sign of life for WATCHDOG_USEC."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", HANGING, "run", "--dsn", world.dsn, *["hang"] * hangs),
+        env=os.environ | {"NOTIFY_SOCKET": systemd.address, "WATCHDOG_USEC": "300000"},
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        assert await systemd.hear() == "READY=1"
+        heard = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(1.5):
+                while await systemd.hear() == "WATCHDOG=1":
+                    heard += 1
+        assert (heard <= 1) is hangs
+    finally:
+        process.kill()
+        await process.wait()
+
+
+def test_a_template_lets_instances_differ(tmp_path: Path) -> None:
+    said = run("systemd-unit", "--template")
+    assert "aetherflow-hooks@.service" in said.out
+    assert "EnvironmentFile=-/etc/aetherflow-hooks/%i.env" in said.out
+    unit = tmp_path / "aetherflow-hooks@.service"
+    unit.write_text(said.out)
+    assert analyze("verify", str(unit)) == ""
