@@ -228,6 +228,9 @@ class SweepSettings(Section):
     every_seconds: float = Field(60.0, ge=0.1, le=3600, description="How often it is looked for.")
     events_days: int = Field(30, ge=1, le=3650, description="How long events are kept.")
     attempts_days: int = Field(30, ge=1, le=3650, description="How long attempts are kept.")
+    archive_folder: str = Field(
+        "", description="Where a day's rows are written before they are dropped; empty: nowhere."
+    )
     partitions_ahead_days: int = Field(
         7, ge=2, le=60, description="How far ahead the days' partitions are made."
     )

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Self
 from aetherflow_hooks.config import Settings, load
 from aetherflow_hooks.db import Database, Listener, check_schema, migrate
 from aetherflow_hooks.errors import ConfigInvalid, DatabaseUnavailable
+from aetherflow_hooks.flow.archive import Archive
 from aetherflow_hooks.flow.backlog import Backlog
 from aetherflow_hooks.flow.fanout import Fanout
 from aetherflow_hooks.flow.health import Health
@@ -180,6 +181,7 @@ class Engine:
             self._database,
             settings,
             shards=self._shards.held,
+            archive=Archive(self._database, settings.sweep.archive_folder).keep,
             first_after_seconds=min(settings.sweep.every_seconds, FIRST_SWEEP_SECONDS),
         )
         self._lookout = Lookout(

@@ -50,6 +50,8 @@ def systemd_unit(file: Path | None, user: str | None, template: bool) -> None:
     lines = [
         f"LoadCredential={credential}:{FOLDER}/{name}" for name, credential in credentials.items()
     ]
+    if settings.sweep.archive_folder:
+        lines.append(f"ReadWritePaths={Path(settings.sweep.archive_folder).absolute()}")
     if template:
         setup.append("#     and, for what is to differ, such as AETHERFLOW_HOOKS_WEB__PORT=8081,")
         setup.append(f"#     {FOLDER}/1.env, {FOLDER}/2.env")

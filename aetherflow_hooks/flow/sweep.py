@@ -8,7 +8,7 @@ Holds    no event is dropped that has not been fanned out, and no delivery outli
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from aetherflow_hooks.config import Settings
@@ -30,12 +30,15 @@ class Sweep:
         settings: Settings,
         *,
         shards: Callable[[], Collection[int]],
+        archive: Callable[[str], Awaitable[int | None]],
         first_after_seconds: float = 0.0,
     ) -> None:
         """Work on what `shards` gives at each turn; who holds shard 0 does what is of none.
 
-        Nothing is looked for before `first_after_seconds`: who has just started has other work.
+        `archive` keeps the rows of a partition that is about to go, if anybody wants them. Nothing
+        is looked for before `first_after_seconds`: who has just started has other work.
         """
+        self._archive = archive
         self._first_at = time.monotonic() + first_after_seconds
         self._database = database
         self._settings = settings
@@ -99,12 +102,27 @@ class Sweep:
                 if await self._database.value("outbox_holds", row["ends_at"]):
                     continue  # they are still to be fanned out; the day stays until they are
                 await self._expire(row["ends_at"])
+            if not await self._is_kept(row["name"]):
+                continue
             try:
                 dropped = await self._drop(**row)
             except DatabaseUnfit:  # the tables belong to somebody else
                 dropped = await self._database.value("drop_partition", row["name"])
             if dropped:
                 log.info(LogEvent.SWEEP_PARTITION, name=row["name"])
+
+    async def _is_kept(self, name: str) -> bool:
+        """Archive a partition; tell whether it may go."""
+        began = time.monotonic()
+        try:
+            rows = await self._archive(name)
+        except OSError as error:
+            log.error(LogEvent.SWEEP_UNARCHIVED, name=name, error=str(error))
+            return False
+        if rows is not None:
+            seconds = round(time.monotonic() - began, 3)
+            log.info(LogEvent.SWEEP_ARCHIVED, name=name, rows=rows, took_seconds=seconds)
+        return True
 
     async def _expire(self, moment: object) -> None:
         """Give up what is undelivered of a day that is about to go, in every shard."""

@@ -70,6 +70,8 @@ class LogEvent(StrEnum):
     KEYS_UNREADABLE = "keys.unreadable", "error", "they were read anew; those of before are used"
     SECRETS_PLAIN = "secrets.plain", "warning", "some are stored as they are, in production"
     SWEEP_PARTITION = "sweep.partition", "info", "a day's partition was dropped"
+    SWEEP_ARCHIVED = "sweep.archived", "info", "a day's rows are in their file, so it may go"
+    SWEEP_UNARCHIVED = "sweep.unarchived", "error", "they could not be written, so the day stays"
     SWEEP_POSTPONED = "sweep.postponed", "warning", "a long transaction still uses an old partition"
     SWEEP_EXPIRED = "sweep.expired", "warning", "undelivered work outlived its events"
     SWEEP_DONE = "sweep.done", "debug", "rows removed"

@@ -47,9 +47,9 @@ def test_a_public_name_is_there_and_explained(name: str) -> None:
         assert list(inspect.signature(value).parameters) == takes.split()
 
 
-def test_an_engine_is_stopped_or_left() -> None:
+def test_an_engine_is_reloaded_stopped_or_left() -> None:
     public = {name for name in vars(aetherflow_hooks.Engine) if not name.startswith("_")}
-    assert public == {"stop", "stuck"}
+    assert public == {"reload", "stop", "stuck"}
     assert {"__aenter__", "__aexit__"} <= set(vars(aetherflow_hooks.Engine))
 
 

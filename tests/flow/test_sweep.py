@@ -1,16 +1,26 @@
 """Sweep alone: what is past its time goes, and nothing else."""
 
+import asyncio
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
 import asyncpg
 import pytest
 
+from aetherflow_hooks.flow import archive as archiving
+from aetherflow_hooks.flow.archive import Archive
 from aetherflow_hooks.flow.sweep import Sweep
 from tests.conftest import World
 
 OLD = "evt_5f5e10000000000000000000a"
 
 
-def sweep(world: World, **settings: float) -> Sweep:
-    return Sweep(world.database, world.settings(sweep=settings), shards=lambda: range(16))
+def sweep(world: World, **given: Any) -> Sweep:
+    settings = world.settings(sweep=given)
+    archive = Archive(world.database, settings.sweep.archive_folder)
+    return Sweep(world.database, settings, shards=lambda: range(16), archive=archive.keep)
 
 
 async def partitions(world: World, parent: str) -> list[str]:
@@ -172,7 +182,8 @@ async def test_idempotency_keys_and_the_dead_go_with_their_events(world: World) 
 
 async def test_settings_reach_emit(world: World) -> None:
     settings = world.settings(emit={"data_max_bytes": 10_000}, sweep={"events_days": 3})
-    await Sweep(world.database, settings, shards=lambda: [0]).turn()
+    archive = Archive(world.database, "").keep
+    await Sweep(world.database, settings, shards=lambda: [0], archive=archive).turn()
     control = await world.rows("select data_max_bytes, events_days from aetherflow.control")
     assert [tuple(row) for row in control] == [(10_000, 3)]
 
@@ -204,3 +215,69 @@ async def test_deleted_endpoints_leave_nothing_behind(world: World) -> None:
         await sweep(world, batch_max=4).turn()
     assert await world.value("select count(*) from aetherflow.deliveries") == 0
     assert await world.value("select count(*) from aetherflow.endpoints") == 0
+
+
+def lines_in(file: Path) -> list[Any]:
+    with gzip.open(file, "rt", encoding="utf-8") as opened:
+        return [json.loads(line) for line in opened]
+
+
+async def test_a_day_is_archived_before_it_goes(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archiving, "BLOCKS_TOGETHER", 2)
+    await add_old_day(world)
+    await world.connection.execute(
+        "insert into aetherflow.events (shard, id, tenant, type, data, emitted_at)"
+        " select 3, aetherflow.event_id_at('2024-01-15 13:00Z') || lpad(to_hex(n), 11, '0'), 'ä',"
+        r""" 'a', '{"text":"\\ \n ü \u0001","n":' || n || '}', '2024-01-15 13:00Z'"""
+        " from generate_series(1, 1000) n"
+    )
+    there = await world.rows("select row_to_json(e)::text from aetherflow.events e order by e.id")
+    await sweep(world, archive_folder=str(tmp_path)).turn()
+    assert "20240115" not in await partitions(world, "events")
+    assert "20240115" not in await partitions(world, "attempts")
+    found = lines_in(tmp_path / "events_20240115.ndjson.gz")
+    assert sorted(found, key=lambda row: str(row["id"])) == [json.loads(row[0]) for row in there]
+    assert lines_in(tmp_path / "attempts_20240115.ndjson.gz") == []
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+async def test_what_cannot_be_archived_keeps_its_day(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await add_old_day(world)
+    nowhere = tmp_path / "not" / "there"
+    await sweep(world, archive_folder=str(nowhere)).turn()
+    assert "20240115" in await partitions(world, "events")
+    assert "sweep.unarchived" in caplog.text
+    nowhere.mkdir(parents=True)
+    await sweep(world, archive_folder=str(nowhere)).turn()
+    assert "20240115" not in await partitions(world, "events")
+    assert len(lines_in(nowhere / "events_20240115.ndjson.gz")) == 1
+
+
+async def test_an_archive_that_was_cut_short_is_written_anew(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event_id = await add_old_day(world)
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def held(*_: object) -> object:
+        reached.set()
+        await go_on.wait()
+        return None
+
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio, "to_thread", held)
+        turn = asyncio.create_task(sweep(world, archive_folder=str(tmp_path)).turn())
+        await reached.wait()
+        turn.cancel()
+        go_on.set()
+        await asyncio.gather(turn, return_exceptions=True)
+    (tmp_path / "events_20240115.ndjson.part").write_bytes(b"half of it")
+    assert "20240115" in await partitions(world, "events")
+    await sweep(world, archive_folder=str(tmp_path)).turn()
+    (row,) = lines_in(tmp_path / "events_20240115.ndjson.gz")
+    assert row["id"] == event_id
+    assert not list(tmp_path.glob("*.part"))

@@ -11,7 +11,6 @@ import pytest
 
 from aetherflow_hooks.errors import DatabaseUnavailable
 from aetherflow_hooks.flow import tally as module
-from aetherflow_hooks.flow.sweep import Sweep
 from aetherflow_hooks.flow.tally import Tally
 from aetherflow_hooks.manage.numbers import endpoint_numbers
 from aetherflow_hooks.model import (
@@ -27,6 +26,7 @@ from aetherflow_hooks.model import (
     Verdict,
 )
 from tests.conftest import World
+from tests.flow.test_sweep import sweep
 
 MINUTE = timedelta(minutes=1)
 NOON = datetime.now(UTC).replace(minute=30, second=0, microsecond=0) - timedelta(hours=2)
@@ -300,9 +300,8 @@ async def test_old_minutes_become_hours_and_old_hours_go(world: World) -> None:
     age = "update aetherflow.tallies set starts_at = starts_at - make_interval(hours => $1)"
     await world.connection.execute(age, 72)
     before = await counted(world)
-    settings = world.settings(sweep={"batch_max": 7})
-    sweep = Sweep(world.database, settings, shards=lambda: range(16))
-    await sweep.turn()
+    sweeping = sweep(world, batch_max=7)
+    await sweeping.turn()
     assert await counted(world) == before
     assert {row[0] for row in await world.rows("select distinct span from aetherflow.tallies")} == {
         3600
@@ -320,11 +319,11 @@ async def test_old_minutes_become_hours_and_old_hours_go(world: World) -> None:
     # One that comes now is added to its hour by the next sweep.
     tally.saw([attempt(3, at=NOON - timedelta(hours=72, minutes=-40))])
     await tally.write_all()
-    await sweep.turn()
+    await sweeping.turn()
     assert (await counted(world))["attempts"] == before["attempts"] + 1
 
     await world.connection.execute(age, 27 * 24 + 2)
-    await sweep.turn()
+    await sweeping.turn()
     assert await counted(world) == Counter()
 
 
@@ -335,5 +334,5 @@ async def test_a_minute_that_is_young_stays_one(world: World) -> None:
     await world.connection.execute(
         "update aetherflow.tallies set starts_at = now() - interval '48 hours 30 minutes'"
     )
-    await Sweep(world.database, world.settings(), shards=lambda: range(16)).turn()
+    await sweep(world).turn()
     assert await world.value("select count(*) from aetherflow.tallies where span = 60") == 3
