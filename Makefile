@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 test: export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz fuzz-api chaos check lock bench pictures format clean
+.PHONY: help demo test fuzz fuzz-api chaos skew check lock bench pictures format clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ fuzz-api: $(VENV)/.ready ## 10,000 requests to the API, made from its document; 
 
 chaos: $(VENV)/.ready ## engines, Postgres and receivers under faults, 200 runs in half an hour; ARGS="--seeds 7"
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+skew: $(VENV)/.ready ## the engine of an older commit on the schema of today, through all stories; ARGS="v0.1.0"
+	$(BIN)/python -m tests.skew $(ARGS)
 
 check: $(VENV)/.ready ## format, lint, types, layers and known weaknesses, without changing a file
 	$(BIN)/ruff format --check .

@@ -230,7 +230,8 @@ class Engine:
         settings = self._settings
         if settings.database.migrate_at_start:
             await migrate(settings)
-        await check_schema(settings.database)
+        if await check_schema(settings.database):
+            log.warning(LogEvent.SCHEMA_NEWER)
         await self._database.open()
         try:
             await self._warn()

@@ -12,7 +12,7 @@ HooksError
 │   └── TookTooLong          a statement was cancelled, mostly since it took too long
 ├── SchemaMissing            the database was never migrated
 ├── SchemaTooOld             the database is older than this program
-├── SchemaTooNew             the database is newer than this program
+├── SchemaTooNew             the database is newer than this program can work on
 ├── DatabaseUnfit            the server can never serve us: too old, or not UTF-8
 ├── EmbeddedPostgresError    the private Postgres cannot be used here
 ├── BadSignature             a request that was not signed with the expected secret
@@ -112,7 +112,7 @@ class SchemaTooOld(HooksError):
 
 
 class SchemaTooNew(HooksError):
-    """The database is newer than this program."""
+    """The database is newer than this program can work on."""
 
     def __init__(self, found: int, known: int) -> None:
         """Tell the migration `found` and the last one `known` here."""

@@ -12,6 +12,7 @@ import click
 from aetherflow_hooks.cli.session import READ_ANEW, connected, reachable
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import migrate as migrate_database
+from aetherflow_hooks.db import pending
 from aetherflow_hooks.engine import Engine, start_engine
 from aetherflow_hooks.errors import ConfigInvalid, DatabaseUnavailable
 from aetherflow_hooks.watch import log, traces
@@ -123,11 +124,22 @@ def stop_on_signals() -> asyncio.Event:
 
 
 @click.command()
+@click.option("--plan", is_flag=True, help="Tell what would be done, and who waits; do nothing.")
 @connected
-def migrate(settings: Settings) -> None:
-    """Create or upgrade the schema. Safe to run at once from several places."""
+def migrate(settings: Settings, plan: bool) -> None:
+    """Create or upgrade the schema. Safe to run at once from several places, while engines run."""
+    if plan:
+        for name, locks in asyncio.run(_plan(settings)).items() or [("nothing to do", {})]:
+            held = ", ".join(f"{table} ({lock})" for table, lock in locks.items())
+            click.echo(f"{name}: locks {held}" if held else name)
+        return
     for name in asyncio.run(_migrate(settings)) or ["nothing to do"]:
         click.echo(name)
+
+
+async def _plan(settings: Settings) -> dict[str, dict[str, str]]:
+    async with reachable(settings) as named:
+        return await pending(named.database)
 
 
 async def _migrate(settings: Settings) -> list[str]:

@@ -2,7 +2,7 @@
 
 from aetherflow_hooks.db.database import Database, Row
 from aetherflow_hooks.db.listen import Listener
-from aetherflow_hooks.db.migrate import check_schema, migrate
+from aetherflow_hooks.db.migrate import check_schema, migrate, pending
 from aetherflow_hooks.db.statements import definition_of, indexes_walked
 
 __all__ = [
@@ -13,4 +13,5 @@ __all__ = [
     "definition_of",
     "indexes_walked",
     "migrate",
+    "pending",
 ]

@@ -10,7 +10,7 @@ import asyncpg
 
 from aetherflow_hooks.config import DatabaseSettings, Settings
 from aetherflow_hooks.db.connections import connect, sorted_errors
-from aetherflow_hooks.db.statements import in_schema, migrations, statements
+from aetherflow_hooks.db.statements import in_schema, locks_of, migrations, statements
 from aetherflow_hooks.errors import (
     DatabaseUnavailable,
     DatabaseUnfit,
@@ -24,6 +24,7 @@ LOCK_MILLISECONDS = 2_000  # for which others wait at most behind a migration
 LOCK_PAUSE_SECONDS = 4.0  # for those who have waited
 LOCK_TRIES = 100
 _SHARDS = re.compile(r"\d+ /\* shards \*/")
+_BREAKING = re.compile(r"^-- breaking$", re.MULTILINE)  # in a migration: older engines cannot go on
 
 _BOOKKEEPING = """
 create schema if not exists aetherflow;
@@ -49,7 +50,7 @@ async def migrate(settings: Settings) -> list[str]:
     Raises:
         DatabaseUnavailable: Postgres cannot be reached, or somebody has kept a table for minutes.
         DatabaseUnfit: it is older than 15, or does not keep text as UTF-8.
-        SchemaTooNew: a newer program has migrated it.
+        SchemaTooNew: a newer program has migrated it, so that this one cannot work on.
     """
     database = settings.database
     async with sorted_errors():
@@ -90,7 +91,6 @@ async def _migrate(connection: Any, settings: Settings) -> list[str]:
         async with connection.transaction():
             await connection.execute(in_schema(_BOOKKEEPING, database.schema_name))
         found = 0
-    _refuse_newer(found)
     for number, name, text in migrations():
         if number <= found:
             continue
@@ -101,8 +101,23 @@ async def _migrate(connection: Any, settings: Settings) -> list[str]:
     return applied
 
 
-async def check_schema(settings: DatabaseSettings) -> None:
-    """Make sure that the database fits this program.
+async def pending(settings: DatabaseSettings) -> dict[str, dict[str, str]]:
+    """Name what `migrate` would apply, each with the tables that it keeps others from, and how.
+
+    Whoever writes waits for these locks, and for an AccessExclusiveLock whoever reads too, until
+    the migration has ended.
+    """
+    async with sorted_errors():
+        connection = await connect(settings)
+        try:
+            found = await _last_applied(connection, settings) or 0
+        finally:
+            await connection.close(timeout=5)
+    return {name: locks_of(name) for number, name, _ in migrations() if number > found}
+
+
+async def check_schema(settings: DatabaseSettings) -> bool:
+    """Make sure that the database fits this program; tell whether a newer one has migrated it.
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
@@ -114,11 +129,12 @@ async def check_schema(settings: DatabaseSettings) -> None:
             found = await _last_applied(connection, settings)
         finally:
             await connection.close(timeout=5)
+    known = migrations()[-1][0]
     if not found:
         raise SchemaMissing(settings.schema_name)
-    _refuse_newer(found)
-    if found < migrations()[-1][0]:
-        raise SchemaTooOld(found, migrations()[-1][0])
+    if found < known:
+        raise SchemaTooOld(found, known)
+    return found > known
 
 
 async def _apply(connection: Any, schema: str, number: int, name: str, sql: str) -> None:
@@ -131,6 +147,8 @@ async def _apply(connection: Any, schema: str, number: int, name: str, sql: str)
         DatabaseUnavailable: somebody has kept a table for all the time.
     """
     noted = "insert into aetherflow.migrations (number, name) values ($1, $2)"
+    if _BREAKING.search(sql):
+        noted = noted.replace("name)", "name, is_breaking)").replace("$2)", "$2, true)")
     for _ in range(LOCK_TRIES):
         with suppress(asyncpg.LockNotAvailableError):
             async with connection.transaction():
@@ -168,16 +186,20 @@ async def _check_server(connection: Any) -> None:
 
 
 async def _last_applied(connection: Any, settings: DatabaseSettings) -> int | None:
-    """Give the last migration's number, 0 for none yet, None where there is no table of them."""
+    """Give the last migration's number, 0 for none yet, None where there is no table of them.
+
+    Raises:
+        SchemaTooNew: one that this program does not know is more than it can work on.
+    """
     table = f'"{settings.schema_name}".migrations'
+    known = migrations()[-1][0]
     async with connection.transaction():
         if await connection.fetchval("select to_regclass($1)", table) is None:
             return None
         last: int = await connection.fetchval(f"select coalesce(max(number), 0) from {table}")  # noqa: S608  checked name
+        if last > known and await connection.fetchval(
+            f"select bool_or(is_breaking) from {table} where number > $1",  # noqa: S608
+            known,
+        ):
+            raise SchemaTooNew(last, known)
         return last
-
-
-def _refuse_newer(found: int) -> None:
-    known = migrations()[-1][0]
-    if found > known:
-        raise SchemaTooNew(found, known)

@@ -4,6 +4,8 @@ import functools
 import re
 from importlib.resources import files
 
+import orjson
+
 SCHEMA = "aetherflow"  # as it stands in the files
 AGAIN = "--again: "
 
@@ -65,6 +67,18 @@ def migrations() -> tuple[tuple[int, str, str], ...]:
         if file.name.endswith(".sql")
     )
     return tuple((int(name[:4]), name, text) for name, text in found)
+
+
+def locks_of(migration: str) -> dict[str, str]:
+    """Tell which locks a migration takes that readers or writers wait for, by the table's name."""
+    return _locks().get(migration, {})
+
+
+@functools.cache
+def _locks() -> dict[str, dict[str, str]]:
+    text = (_folder / "locks.json").read_text("utf-8")
+    found: dict[str, dict[str, str]] = orjson.loads(text)
+    return found
 
 
 def in_schema(text: str, schema: str) -> str:

@@ -833,7 +833,8 @@ def test_status_has_a_row_per_endpoint(hooks: Hooks, dsn: str) -> None:
         **dict.fromkeys(("p50_ms", "p95_ms", "p99_ms"), pytest.approx(40, rel=0.1)),
     }
     assert (second["id"], second["waiting"], second["success_rate"]) == (idle, 0, None)
-    table = hooks("status").out.splitlines()
+    whole, table = (part.splitlines() for part in hooks("status").out.split("\n\n"))
+    assert [line.split()[0] for line in whole[:3]] == ["waiting", "minute", "hour"]
     assert len(table) == 4
     assert table[3].split() == [idle, "active", "0", "0", "-", "0", "-", "-", "-", URL]
     said = hooks("status", "--limit", "1")

@@ -15,7 +15,7 @@ import pytest
 from aetherflow_hooks import emit, migrate, start_engine
 from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database, check_schema
-from aetherflow_hooks.db.statements import migrations
+from aetherflow_hooks.db.statements import locks_of, migrations
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
 from aetherflow_hooks.dev.receiver import Receiver
 from aetherflow_hooks.errors import (
@@ -208,7 +208,13 @@ async def test_two_schemas_of_one_database_are_migrated_at_once(empty_dsn: str) 
 
 
 BREAK = {
-    "newer": ("insert into aetherflow.migrations values (9999, '9999_later')", SchemaTooNew),
+    "newer": (
+        (
+            "insert into aetherflow.migrations values (9998, '9998_breaks', default, true),"
+            " (9999, '9999_later', default, false)"
+        ),
+        SchemaTooNew,
+    ),
     "older": ("delete from aetherflow.migrations where number > 1", SchemaTooOld),
     "emptied": ("delete from aetherflow.migrations", SchemaMissing),
     "missing": ("drop schema aetherflow cascade", SchemaMissing),
@@ -414,3 +420,53 @@ async def test_an_upgrade_to_channels_keeps_who_may_emit_and_what_waits(
         await receiver.wait_for(3)
     ids = [request.headers["webhook-id"] for request in receiver.received]
     assert sorted(ids) == sorted([first, second, third])
+
+
+async def test_a_newer_schema_that_breaks_nothing_is_worked_on(
+    dsn: str, receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Engines of a release before can be restarted while others are upgraded."""
+    async with connected(dsn) as connection:
+        await connection.execute("insert into aetherflow.migrations values (9999, '9999_later')")
+    settings = settings_for(dsn)
+    assert await check_schema(settings.database) is True
+    assert await migrate(settings) == []
+    with caplog.at_level("WARNING"):
+        await delivered(settings, receiver, 2)
+    assert caplog.text.count("schema.newer") == 1
+
+
+async def test_a_migration_can_say_that_it_breaks_older_engines(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = (9_000, "9000_more.sql", "-- Why.\n-- breaking\ncreate table aetherflow.more ()")
+    with monkeypatch.context() as newer:
+        newer.setattr(migrate_, "migrations", lambda: [*migrations(), change])
+        assert await migrate(settings_for(dsn)) == ["9000_more.sql"]
+    with pytest.raises(SchemaTooNew):
+        await check_schema(settings_for(dsn).database)
+
+
+STRONG = ("ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock")
+LOCKS = """
+select c.relname::text as name, array_agg(l.mode) as modes
+from pg_locks l
+join pg_class c on c.oid = l.relation and c.relkind in ('r', 'p')
+where l.pid = pg_backend_pid() and c.relnamespace = 'aetherflow'::regnamespace and l.mode = any ($1)
+  and c.relname = any ($2) and c.relname !~ '_[0-9]{8}$'
+group by 1 order by 1
+"""
+
+
+async def test_what_a_migration_locks_is_written_beside_it(empty_dsn: str) -> None:
+    """As Postgres itself tells, of tables that were there before."""
+    found = {}
+    async with connected(empty_dsn) as connection:
+        await connection.execute(migrate_._BOOKKEEPING)
+        for _, name, text in migrations():
+            there = await column(empty_dsn, "select relname::text from pg_class")
+            async with connection.transaction():
+                await connection.execute(text)
+                rows = await connection.fetch(LOCKS, STRONG, there)
+            found[name] = {row["name"]: max(row["modes"], key=STRONG.index) for row in rows}
+    assert found == {name: locks_of(name) for name in found}

@@ -245,7 +245,9 @@ async def test_bloat_and_dead_rows_are_found(ward: Ward, monkeypatch: pytest.Mon
 
 
 async def test_a_schema_that_does_not_fit_is_found(ward: Ward) -> None:
-    await ward.execute("update aetherflow.migrations set number = number + 1000")
+    await ward.execute(
+        "update aetherflow.migrations set number = number + 1000, is_breaking = true"
+    )
     (newer,) = await ward.faults()
     await ward.execute("delete from aetherflow.migrations where number > 1001")
     await ward.execute("update aetherflow.migrations set number = 1")
