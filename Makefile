@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 test: export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fuzz fuzz-api chaos skew check lock bench pictures format clean
+.PHONY: help demo test fuzz fuzz-api chaos skew check lock bench pictures dist format clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ bench: $(VENV)/.ready ## rate, latency and cost beside other queues; ARGS="--hel
 
 pictures: $(VENV)/.ready ## the pictures of the dashboard anew, with the Chromium of this machine
 	$(BIN)/python -m tests.web.pictures
+
+dist: $(VENV)/.ready ## what is published: a wheel and an sdist, the same bytes wherever they are built
+	$(BIN)/python -m hatchling build -d dist
 
 format: $(VENV)/.ready ## put the code in form
 	$(BIN)/ruff format .

@@ -551,7 +551,8 @@ class Engine:
                 return
             self._health.saw(endpoint, is_delivered=isinstance(verdict, Delivered))
             duration_ms = round((time.monotonic() - began) * 1000)
-            leased_seconds = began - delivery.leased_at_monotonic
+            # Counted from when we were told, since to be heard at all may have taken long.
+            leased_seconds = began - delivery.told_at_monotonic
             started_at = delivery.leased_at + timedelta(seconds=leased_seconds)
             self._record.put(
                 Attempt(

@@ -101,10 +101,11 @@ class Delivery(NamedTuple):
     event_shard: int
     attempt: int  # of the POST that is to come, from 1
     token: int  # names this lease; every write of the result must show it
-    leased_at: datetime  # by the database's clock
-    leased_at_monotonic: float  # the same moment by ours, taken before we asked
+    leased_at: datetime  # by the database's clock, when it was done
+    leased_at_monotonic: float  # by ours, taken before we asked: the lease began no earlier
     expired: bool  # its event says that it is too late to send it
     overdue_seconds: float = 0.0  # for how long it had been due when it was leased
+    told_at_monotonic: float = 0.0  # by our clock, when we were told: hardly later than `leased_at`
 
     @property
     def id(self) -> str:

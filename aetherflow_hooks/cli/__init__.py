@@ -8,6 +8,7 @@ from aetherflow_hooks.cli.attempt import attempt
 from aetherflow_hooks.cli.audit import audit
 from aetherflow_hooks.cli.bench import bench
 from aetherflow_hooks.cli.config import config
+from aetherflow_hooks.cli.container import container_file
 from aetherflow_hooks.cli.delivery import delivery
 from aetherflow_hooks.cli.demo import demo
 from aetherflow_hooks.cli.doctor import doctor
@@ -15,6 +16,7 @@ from aetherflow_hooks.cli.emit import emit
 from aetherflow_hooks.cli.endpoint import endpoint
 from aetherflow_hooks.cli.event import event
 from aetherflow_hooks.cli.event_type import event_type
+from aetherflow_hooks.cli.help import completion, help_
 from aetherflow_hooks.cli.keys import keys
 from aetherflow_hooks.cli.link import link
 from aetherflow_hooks.cli.listen import listen
@@ -55,6 +57,9 @@ COMMANDS = (
         monitoring,
         bench,
         systemd_unit,
+        container_file,
+        completion,
+        help_,
     ),
 )
 for command in COMMANDS:

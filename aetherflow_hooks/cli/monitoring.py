@@ -1,13 +1,10 @@
-"""monitoring: what a Prometheus, a Grafana and a log reader want to know."""
+"""monitoring: what a Prometheus and a Grafana want to know."""
 
 from importlib.resources import files
 
 import click
 
-from aetherflow_hooks.cli.session import as_json, print_rows
 from aetherflow_hooks.config import load
-from aetherflow_hooks.watch.log import LogEvent
-from aetherflow_hooks.watch.metrics import METRICS
 from aetherflow_hooks.web.exposition import PATH
 
 SHIPPED = files("aetherflow_hooks.watch") / "prometheus"
@@ -24,7 +21,7 @@ scrape_configs:
 
 @click.group()
 def monitoring() -> None:
-    """Print alerts, a dashboard, and what metrics and log events mean."""
+    """Print what lets a Prometheus and a Grafana watch engines; see `help metrics` too."""
 
 
 @monitoring.command()
@@ -44,29 +41,3 @@ def alerts() -> None:
 def dashboard() -> None:
     """Print a dashboard for Grafana, to be imported there."""
     click.echo((SHIPPED / "dashboard.json").read_text("utf-8"), nl=False)
-
-
-@monitoring.command()
-@as_json
-def metrics(as_json: bool) -> None:
-    """List every metric."""
-    rows = [
-        {
-            "name": metric.full_name,
-            "kind": str(metric.kind),
-            "labels": ", ".join(metric.labels),
-            "meaning": metric.help,
-        }
-        for metric in METRICS.values()
-    ]
-    print_rows(rows, ("name", "kind", "labels", "meaning"), as_json=as_json)
-
-
-@monitoring.command()
-@as_json
-def events(as_json: bool) -> None:
-    """List every event of the log."""
-    rows = [
-        {"name": event.value, "level": event.level, "meaning": event.meaning} for event in LogEvent
-    ]
-    print_rows(rows, ("name", "level", "meaning"), as_json=as_json)

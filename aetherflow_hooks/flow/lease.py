@@ -147,6 +147,7 @@ class Lease:
         Where it has made more, for so many `others`, the events are kept for what is leased later.
         """
         self._offers_out -= 1
+        told_at = time.monotonic()
         deliveries = []
         events: dict[str, Event] = {}
         for _, _, _, shard, endpoint_id, event_id, leased_at, overdue_seconds, *content in rows:
@@ -167,6 +168,7 @@ class Lease:
                     asked_at,
                     False,
                     overdue_seconds,
+                    told_at,
                 )
             )
         if offer is not NO_OFFER:
@@ -232,12 +234,13 @@ class Lease:
         except BaseException:
             self._doubtful.append((wanted, token))
             raise
+        told_at = time.monotonic()
         versions: dict[str, int] = {}
         deliveries = []
-        for endpoint_id, event_id, event_shard, attempt, leased_at, *lateness, version in rows:
+        for endpoint_id, event_id, shard, attempt, leased_at, expired, overdue, version in rows:
             versions[endpoint_id] = version
-            of = wanted.shard, endpoint_id, event_id, event_shard
-            deliveries.append(Delivery(*of, attempt, token, leased_at, asked_at, *lateness))
+            of = wanted.shard, endpoint_id, event_id, shard, attempt, token
+            deliveries.append(Delivery(*of, leased_at, asked_at, expired, overdue, told_at))
         stale = [it for it, version in versions.items() if not self._is_fresh(it, version)]
         try:
             endpoints = await self.load(stale) if stale else {}

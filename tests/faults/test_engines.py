@@ -513,3 +513,23 @@ async def add_in_schema(settings: Settings, url: str) -> None:
 
     async with Database(settings.database) as database:
         await add_endpoint(database, NewEndpoint(url=url), settings=settings)
+
+
+@pytest.mark.parametrize("statement", ["fanout_events", "lease_deliveries"])
+async def test_an_attempt_does_not_begin_later_than_it_does(
+    world: World, monkeypatch: pytest.MonkeyPatch, statement: str
+) -> None:
+    """However long a statement waits for its connection before the lease begins."""
+    rows = Database.rows
+
+    async def late(self: Database, name: str, *values: Any) -> Any:
+        if name == statement:
+            await asyncio.sleep(0.5)
+        return await rows(self, name, *values)
+
+    monkeypatch.setattr(Database, "rows", late)
+    await world.endpoint("/", "500,200", retry_schedule_seconds=[0.01])
+    async with world.engine():
+        await world.emit()
+        await world.until("select count(*) = 2 from aetherflow.attempts")
+        assert await world.value("select max(started_at) < now() from aetherflow.attempts")

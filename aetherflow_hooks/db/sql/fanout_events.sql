@@ -179,14 +179,14 @@ with due as materialized (
     --again: on conflict do nothing
     returning shard, endpoint_id, event_id, due_at, lease_token
 )
-select taken.events, taken.is_begun, taken.deliveries, new.shard, new.endpoint_id, new.event_id, now() as leased_at,
+select taken.events, taken.is_begun, taken.deliveries, new.shard, new.endpoint_id, new.event_id, clock_timestamp() as leased_at,
        new.overdue_seconds, new.type, new.data, new.emitted_unix_seconds, new.traceparent
 from (
     select (select count(*)::integer from picked) as events, (select count(*)::integer from made) as deliveries,
            exists (select from reached r where r.unordered >= $3) as is_begun
 ) taken
 left join (
-    select m.shard, m.endpoint_id, m.event_id, date_part('epoch', now()) - date_part('epoch', m.due_at) as overdue_seconds,
+    select m.shard, m.endpoint_id, m.event_id, date_part('epoch', clock_timestamp()) - date_part('epoch', m.due_at) as overdue_seconds,
            null::text as type, null::text as data, null::bigint as emitted_unix_seconds, null::text as traceparent
     from made m
     where m.lease_token <> 0

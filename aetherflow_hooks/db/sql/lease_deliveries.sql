@@ -43,6 +43,6 @@ update aetherflow.deliveries d
 set leased_until = now() + due.lease, lease_token = $7, attempt = d.attempt + 1
 from due
 where d.shard = $1 and d.ctid = due.row_at
-returning d.endpoint_id, d.event_id, d.event_shard, d.attempt, now() as leased_at,
-          coalesce(d.expires_at <= now(), false) as expired, date_part('epoch', now()) - date_part('epoch', d.due_at) as overdue_seconds,
+returning d.endpoint_id, d.event_id, d.event_shard, d.attempt, clock_timestamp() as leased_at,
+          coalesce(d.expires_at <= now(), false) as expired, date_part('epoch', clock_timestamp()) - date_part('epoch', d.due_at) as overdue_seconds,
           due.version

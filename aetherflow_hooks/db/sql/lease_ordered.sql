@@ -60,9 +60,9 @@ with recursive firsts as (
     cross join wanted w
     where d.shard = $1 and d.ctid = due.row_at and d.leased_until < now()
     returning d.endpoint_id, d.event_id, d.event_shard, d.attempt, coalesce(d.expires_at <= now(), false) as expired,
-              date_part('epoch', now()) - date_part('epoch', d.due_at) as overdue_seconds, w.version, d.ordering_key
+              date_part('epoch', clock_timestamp()) - date_part('epoch', d.due_at) as overdue_seconds, w.version, d.ordering_key
 )
-select t.endpoint_id, t.event_id, t.event_shard, t.attempt, now() as leased_at, t.expired, t.overdue_seconds,
+select t.endpoint_id, t.event_id, t.event_shard, t.attempt, clock_timestamp() as leased_at, t.expired, t.overdue_seconds,
        t.version, t.ordering_key,
        null::integer as keys
 from taken t
