@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 
 # Tests start many processes, and each would compile the same files anew.
-test: export PYTHONDONTWRITEBYTECODE =
+test skew: export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test fuzz fuzz-api chaos skew check lock bench pictures dist format clean

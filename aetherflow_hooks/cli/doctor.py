@@ -48,4 +48,4 @@ def _print(faults: list[Fault]) -> None:
         click.echo(f"{weight}  {fault.check}: {plain(fault.found)}")
         click.echo(f"   cure  {plain(fault.cure)}")
     serious = sum(fault.is_serious for fault in faults)
-    click.echo(f"{len(CHECKS)} checks: {serious} serious faults, {len(faults) - serious} others")
+    click.echo(f"{len(CHECKS)} checks; serious: {serious}, to look at: {len(faults) - serious}")

@@ -10,11 +10,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import aiohttp.web
 import asyncpg
+import fastapi
 import pytest
 import sqlalchemy
+from aiohttp.test_utils import TestServer
 from sqlalchemy.orm import Session
 
+from aetherflow_hooks.db import definition_of
+from aetherflow_hooks.manage.doctor import CHECKS
 from aetherflow_hooks.manage.endpoints import NewEndpoint, add_endpoint
 from aetherflow_hooks.manage.secrets import rotate_secret
 from aetherflow_hooks.manage.tokens import Scope, add_token
@@ -29,6 +34,7 @@ from tests.contract.test_cli import run as run_here
 from tests.story.test_testing import ALONE, OTHERS
 from tests.web.conftest import free_port
 from tests.web.test_listen import listening
+from tests.web.test_prometheus import ALERTS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -102,6 +108,8 @@ async def test_commands_run(text: str, world: World, monkeypatch: pytest.MonkeyP
     for line in text.splitlines():
         if line.split()[-1] == "run":
             continue  # a daemon: what it does is the matter of tests/faults
+        if line.endswith((" doctor", " --watch")):
+            continue  # one finds that this Postgres is a toy, the other has no end
         if " listen " in line or "3000" in line or "receiver.py" in line:
             continue  # see below: two programs that talk to each other
         if re.match("export ", line):
@@ -127,6 +135,69 @@ async def test_the_application_runs_and_its_event_arrives(world: World, tmp_path
     told = await run([sys.executable, "app.py"], world, tmp_path)
     event_id = told.removeprefix("committed ").strip()
     assert await world.value("select type from aetherflow.events where id = $1", event_id)
+
+
+async def test_the_engine_runs_within_web_applications(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: dict[str, Any] = {}
+    for part in ("def delivering", "def with_engine"):
+        program = next(text for text in blocks("python") if part in text)
+        exec(compile(program, "README.md", "exec"), names)
+    monkeypatch.setenv("DATABASE_URL", world.dsn)
+    monkeypatch.setenv("AETHERFLOW_HOOKS_PROFILE", "development")
+    await world.endpoint()
+    arrived = 0
+
+    async def it_delivers() -> None:
+        nonlocal arrived
+        arrived += 1
+        await world.emit()
+        await world.receiver.wait_for(arrived)
+        await world.settled()
+
+    on_fastapi = fastapi.FastAPI(lifespan=names["delivering"])
+    async with on_fastapi.router.lifespan_context(on_fastapi):
+        await it_delivers()
+    on_aiohttp = aiohttp.web.Application()
+    on_aiohttp.cleanup_ctx.append(names["engine"])
+    async with TestServer(on_aiohttp):
+        await it_delivers()
+    asked: list[str] = []
+
+    async def django(scope: Any, _receive: object, _send: object) -> None:
+        asked.append(scope["type"])
+
+    told: list[str] = []
+
+    async def send(message: Any) -> None:
+        told.append(message["type"])
+
+    stopping = asyncio.Event()
+    messages = iter(["lifespan.startup", "lifespan.shutdown"])
+
+    async def receive() -> dict[str, str]:
+        message = next(messages)
+        if message == "lifespan.shutdown":
+            await stopping.wait()
+        return {"type": message}
+
+    application = names["with_engine"](django)
+    running = asyncio.create_task(application({"type": "lifespan"}, receive, send))
+    await it_delivers()
+    await application({"type": "http"}, receive, send)
+    stopping.set()
+    await running
+    assert asked == ["http"]
+    assert told == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+def test_the_doctors_words_are_its_own() -> None:
+    shown = next(text for text in blocks("text") if "to look at" in text)
+    assert f"{len(CHECKS)} checks; serious: 1, to look at: 1" in shown
+    assert definition_of("deliveries_due", "aetherflow") in shown
+    alerts = ALERTS.count("- alert:")
+    assert f"Each of the {alerts} alerts" in README
 
 
 async def test_a_program_emits_by_the_api(

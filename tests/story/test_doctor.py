@@ -344,7 +344,7 @@ async def test_what_the_command_tells(ward: Ward) -> None:
         command = ["doctor", "--dsn", ward.dsn, *options]
         return await asyncio.to_thread(CliRunner().invoke, commands, command)
 
-    nothing = f"{len(CHECKS)} checks: 0 serious faults, 0 others\n"
+    nothing = f"{len(CHECKS)} checks; serious: 0, to look at: 0\n"
     well = await run()
     assert (well.exit_code, well.output) == (0, nothing)
     await ward.execute("drop index aetherflow.deliveries_due")
