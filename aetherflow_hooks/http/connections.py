@@ -289,7 +289,7 @@ class Connector(aiohttp.TCPConnector):
         found: Protocol | None = None
         while idle and found is None:
             protocol: Any
-            protocol, idle_since = idle.popleft()
+            protocol, idle_since = idle.pop()  # the last first, so that those of a rush go again
             if (
                 protocol.is_connected()
                 and not protocol.should_close

@@ -195,3 +195,20 @@ async def test_case_47_a_hanging_endpoint_does_not_hold_up_another(world: World)
     assert (
         await world.value("select count(*) from aetherflow.deliveries where lease_token > 0") == 0
     )
+
+
+async def test_connections_that_a_rush_has_made_go_when_it_is_over(world: World) -> None:
+    await world.endpoint("/", "200;wait=0.2", max_in_flight=10, events=["a.b"])
+    await world.endpoint("/calm", events=["calm"])
+    async with world.engine(post={"keep_alive_seconds": 0.5}) as engine:
+        for _ in range(30):
+            await world.emit()
+        await world.until("select count(*) >= 30 from aetherflow.attempts")
+        rush = engine._post.connections()
+        for _ in range(30):
+            await world.emit("calm")
+            await asyncio.sleep(0.05)
+        await world.settled()
+        calm = engine._post.connections()
+    assert rush.opened >= 5
+    assert calm.busy + calm.idle <= 3
