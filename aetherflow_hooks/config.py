@@ -512,6 +512,10 @@ class Settings(Section):
             sections[section] = mine.model_copy(update={name: value})
         return self.model_copy(update=sections)
 
+    def completing(self, others: "Settings") -> "Settings":
+        """Give others' settings, with the Postgres of these where those name none."""
+        return others if others.database.dsn else others.with_dsn(self.database.dsn)
+
     def with_dsn(self, dsn: str) -> Self:
         """Give these settings another Postgres."""
         return self.model_copy(update={"database": self.database.model_copy(update={"dsn": dsn})})

@@ -99,7 +99,7 @@ class Engine:
         self._settings = settings
         self._keyring = settings.keyring()
         self._database = Database(settings.database, for_flow=True)
-        self._listener = Listener(settings.database, self._woken)
+        self._listener = Listener(settings.database, self._woken, self._deafened)
         self._shards = Shards(
             self._database,
             settings.engine,
@@ -198,6 +198,7 @@ class Engine:
         self._draining = asyncio.Event()
         self._stopped = asyncio.Event()
         self._database_is_lost = False
+        self._is_deaf = False
         self._turns_began: dict[object, tuple[str, float]] = {}
         self._is_prevented = False
         self._prevented_seconds = 0.0
@@ -296,8 +297,6 @@ class Engine:
         plain = await check_keys(self._database, self._keyring)
         if plain and settings.profile == "production":
             log.warning(LogEvent.SECRETS_PLAIN, secrets=plain)
-        if self._database.is_pooled and not settings.database.listen_dsn:
-            log.warning(LogEvent.DATABASE_POOLED)
         for entry in settings.egress.allow:
             if opens_closed(parse_entry(entry)):
                 log.warning(LogEvent.EGRESS_OPENED, entry=entry)
@@ -361,6 +360,8 @@ class Engine:
         for place in range(0, len(ids), RELOADED_TOGETHER):
             endpoints = await self._lease.load(ids[place : place + RELOADED_TOGETHER])
             known = {it: endpoints[it] for it in endpoints if self._pace.known(it)}
+            for endpoint_id in known:
+                self._pace.recall(endpoint_id)  # its leases are for as long as it had until now
             self._pace.take(Leased(None, [], known))
             self._due_again(known)
 
@@ -684,7 +685,14 @@ class Engine:
             self._pace.recall(hint)
             self._search.look(self._shards.held())
         else:
+            self._is_deaf = False
             self._fanout.wake.set()
+
+    def _deafened(self, reason: str) -> None:
+        """Take it that no notification comes, which is told once, and with an outage not at all."""
+        if not self._is_deaf and not self._database_is_lost:
+            self._is_deaf = True
+            log.warning(LogEvent.DATABASE_DEAF, reason=reason)
 
     async def _forget_turn(self) -> float:
         self._pace.forget_idle()

@@ -218,7 +218,7 @@ class Attempt(NamedTuple):
     event_type: str
     tenant: str
     is_ordered: bool = False  # what comes behind it may go now
-    lag_seconds: float = 0.0  # from when it was due to when it began
+    lag_seconds: float | None = None  # from when it was due to when it began; None: nobody knows
 
 
 def delivery_id(event_id: str, endpoint_id: str) -> str:

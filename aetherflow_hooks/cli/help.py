@@ -14,7 +14,7 @@ COMPLETE_VARIABLE = "_AETHERFLOW_HOOKS_COMPLETE"  # as click makes it of the pro
 SIGNALS = """\
 SIGTERM, SIGINT   Take nothing new, let POSTs under way end within engine.grace_seconds, write their
                   results, and go. A second one ends at once; what was under way is sent again.
-SIGHUP            Read the settings anew. These change while it runs:
+SIGHUP            Read the settings anew, unless it runs in a terminal. These change while it runs:
                   {reloadable}
                   The log names others that differ; they need a restart.
 """

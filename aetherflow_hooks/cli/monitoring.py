@@ -11,6 +11,7 @@ SHIPPED = files("aetherflow_hooks.watch") / "prometheus"
 SCRAPE = """\
 scrape_configs:
   - job_name: aetherflow-hooks
+    scheme: {scheme}
     metrics_path: {path}
     authorization:
       credentials_file: /etc/prometheus/aetherflow-hooks-token  # of `token add --scope read`
@@ -28,7 +29,10 @@ def monitoring() -> None:
 def scrape() -> None:
     """Print what Prometheus needs to ask an engine, by the settings."""
     web = load().web
-    click.echo(SCRAPE.format(path=PATH, host=web.host, port=web.port or 8080), nl=False)
+    host = f"[{web.host}]" if ":" in web.host else web.host
+    scheme = "https" if web.certificate_file else "http"
+    port = web.port or 8080
+    click.echo(SCRAPE.format(scheme=scheme, path=PATH, host=host, port=port), nl=False)
 
 
 @monitoring.command()

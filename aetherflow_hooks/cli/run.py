@@ -4,6 +4,7 @@ import asyncio
 import gc
 import resource
 import signal
+import sys
 import time
 from collections.abc import Callable
 
@@ -14,7 +15,7 @@ from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import migrate as migrate_database
 from aetherflow_hooks.db import pending
 from aetherflow_hooks.engine import Engine, start_engine
-from aetherflow_hooks.errors import ConfigInvalid, DatabaseUnavailable
+from aetherflow_hooks.errors import ConfigInvalid, DatabaseUnavailable, InputRefused
 from aetherflow_hooks.watch import log, traces
 from aetherflow_hooks.watch.supervisor import feed_watchdog, tell
 
@@ -29,14 +30,16 @@ GARBAGE_THRESHOLD = 20_000  # objects made and not freed between two looks for g
 def run(settings: Settings, restored: bool) -> None:
     """Deliver, as a daemon.
 
-    SIGTERM and Ctrl-C drain; a second one ends at once. SIGHUP reads the settings anew: those of
-    the log, of retries and the defaults of endpoints change; the log names others that need a
-    restart.
+    SIGTERM and Ctrl-C drain; a second one ends at once. SIGHUP reads the settings anew, unless it
+    runs in a terminal: those of the log, of retries and the defaults of endpoints change, and the
+    log names others that need a restart.
     """
     # What is in memory holds secrets, and is not to be written to a file.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     if settings.traces.enabled:
         traces.set_up()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    if not sys.stderr.isatty():  # else the terminal is gone, and so is who has started it
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to change
     read_anew = click.get_current_context().meta[READ_ANEW]
     with asyncio.Runner(loop_factory=_fast_loop()) as runner:
         runner.run(_run(settings, read_anew, restored=restored))
@@ -61,8 +64,9 @@ async def _run(settings: Settings, read_anew: Callable[[], Settings], *, restore
         gc.freeze()
         # By its default a collection comes with every 700 deliveries, and takes 3 % of the time.
         gc.set_threshold(GARBAGE_THRESHOLD)
-        reloads = Reloads(engine, read_anew)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloads.ask)
+        reloads = Reloads(engine, lambda: named.completing(read_anew()))
+        if not sys.stderr.isatty():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reloads.ask)
         tell("READY=1")
         feeding = asyncio.create_task(feed_watchdog(engine.stuck))
         try:
@@ -138,8 +142,9 @@ def migrate(settings: Settings, plan: bool) -> None:
 
 
 async def _plan(settings: Settings) -> dict[str, dict[str, str]]:
-    async with reachable(settings) as named:
-        return await pending(named.database)
+    if not settings.database.dsn:
+        raise InputRefused("name a database: the embedded one is migrated whenever it is used")
+    return await pending(settings.database)
 
 
 async def _migrate(settings: Settings) -> list[str]:

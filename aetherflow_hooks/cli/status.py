@@ -66,7 +66,8 @@ def status(
     async def look(database: Database) -> None:
         whole = None
         if not as_json and endpoint_id is None:
-            seen = await vitals(database) if tenant is None else None
+            seconds = settings.engine.shard_lease_seconds
+            seen = await vitals(database, seconds) if tenant is None else None
             whole = await overview(database, tenant=tenant), seen
         rows = await endpoint_status(
             database, tenant=tenant, endpoint_id=endpoint_id, after=after, rows_max=limit
@@ -88,7 +89,7 @@ def status(
             except DatabaseUnavailable as error:
                 click.echo(f"{error}; trying again", err=True)
 
-    with suppress(KeyboardInterrupt):
+    with suppress(*[KeyboardInterrupt] * watch):
         with_database(settings, work)
 
 

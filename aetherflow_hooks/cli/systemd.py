@@ -31,7 +31,12 @@ def systemd_unit(file: Path | None, user: str | None, template: bool) -> None:
     settings = load(file, environment={})
     command = [str(Path(sys.executable).absolute()), "-m", "aetherflow_hooks", "run"]
     command += ["--config", str(file.absolute())] if file else []
-    for text in (*command, user or ""):
+    archive = settings.sweep.archive_folder
+    if archive and not user:
+        raise InputRefused(
+            "an account made for each start owns no folder to archive into: name one by --user"
+        )
+    for text in (*command, user or "", archive):
         if not text.isprintable() or set(text) & set(" \"'\\%$"):
             raise InputRefused(f"{text!r} cannot stand in a unit as it is")
     wanted = {
@@ -50,8 +55,9 @@ def systemd_unit(file: Path | None, user: str | None, template: bool) -> None:
     lines = [
         f"LoadCredential={credential}:{FOLDER}/{name}" for name, credential in credentials.items()
     ]
-    if settings.sweep.archive_folder:
-        lines.append(f"ReadWritePaths={Path(settings.sweep.archive_folder).absolute()}")
+    if archive:
+        setup.append(f"#     install -d -m 700 -o {user} {Path(archive).absolute()}")
+        lines.append(f"ReadWritePaths={Path(archive).absolute()}")
     if template:
         setup.append("#     and, for what is to differ, such as AETHERFLOW_HOOKS_WEB__PORT=8081,")
         setup.append(f"#     {FOLDER}/1.env, {FOLDER}/2.env")

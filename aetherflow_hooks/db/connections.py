@@ -126,13 +126,13 @@ def connect_options(
 
 
 @asynccontextmanager
-async def connecting() -> AsyncIterator[None]:
+async def connecting(setting: str = "database.dsn") -> AsyncIterator[None]:
     """Sort the errors of making a connection, where the DSN itself may be what is wrong."""
     async with sorted_errors():
         try:
             yield
         except ValueError as error:
-            raise ConfigInvalid("settings", [f"database.dsn cannot be used: {error}"]) from error
+            raise ConfigInvalid("settings", [f"{setting} cannot be used: {error}"]) from error
 
 
 async def connect(settings: DatabaseSettings, **options: Any) -> Any:

@@ -2,7 +2,6 @@
 
 import asyncio
 import copy
-import re
 import socket
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -29,11 +28,6 @@ from aetherflow_hooks.rules.measures import Summary
 
 CLOSE_SECONDS = 5.0  # for connections to say goodbye; then they are cut
 CUT_SECONDS = 0.5
-_TABLE = re.compile(r"[a-z_]+(_[0-9]{8})?")
-_LINES = (
-    "select row_to_json(t)::text || E'\\n' from aetherflow.{table} t"
-    " where t.ctid >= '({{first}},0)' and t.ctid < '({{end}},0)'"
-)
 
 Row = Any  # asyncpg.Record, for which there are no types
 
@@ -232,21 +226,6 @@ class Database:
         behind = {own["host"]} if own["host"] else {host for host, _ in places}
         return sorted(places | {(host, own["port"]) for host in behind})
 
-    async def lines_of(self, table: str, blocks_together: int) -> AsyncIterator[list[str]]:
-        """Read a table of ours from its first block to its last, each row as a line of JSON.
-
-        By blocks, and not along an index, since that suits any table, and one statement after the
-        other, so that none holds up vacuum for long.
-        """
-        if not _TABLE.fullmatch(table):
-            raise ValueError(f"{table!r} is no table of ours")
-        sql = in_schema(_LINES.format(table=table), self._settings.schema_name)
-        blocks = await self.value("blocks_of", table)
-        for first in range(0, blocks, blocks_together):
-            end = first + blocks_together
-            rows = await self._fetch(sql.format(first=first, end=end), ())
-            yield [row[0] for row in rows]
-
     async def execute_alone(self, sql: str) -> None:
         """Run DDL that is made up at run time and may stand in no transaction."""
         async with sorted_errors(), self._connection() as connection:
@@ -254,7 +233,8 @@ class Database:
 
     async def look_for_pooler(self) -> Pooler:
         """Tell whether a pooler is in between, and whether notifications come all the same."""
-        async with connecting():
+        setting = "database.listen_dsn" if self._settings.listen_dsn else "database.dsn"
+        async with connecting(setting):
             return await look_for_pooler(self._settings)
 
     async def __aenter__(self) -> Self:

@@ -10,7 +10,7 @@ from aetherflow_hooks.config import DatabaseSettings
 from aetherflow_hooks.db.connections import connect_options, connecting
 from aetherflow_hooks.db.pooler import is_pooled
 from aetherflow_hooks.db.statements import in_schema
-from aetherflow_hooks.errors import DatabaseUnavailable
+from aetherflow_hooks.errors import ConfigInvalid, DatabaseUnavailable
 
 CHANNEL = "aetherflow.wake"
 CHECK_SECONDS = 30.0  # a connection that was cut silently is found out after this
@@ -20,10 +20,19 @@ POOLED_SECONDS = 60.0  # until the next look whether a pooler is still there
 class Listener:
     """Keeps one connection listening, for as long as `run` runs."""
 
-    def __init__(self, settings: DatabaseSettings, on_wake: Callable[[str], None]) -> None:
-        """Call `on_wake` with each hint, and with "" whenever some may have been missed."""
+    def __init__(
+        self,
+        settings: DatabaseSettings,
+        on_wake: Callable[[str], None],
+        on_deaf: Callable[[str], None],
+    ) -> None:
+        """Call `on_wake` with each hint, and with "" whenever some may have been missed.
+
+        `on_deaf` is told why none can come, each time that this is found.
+        """
         self._settings = settings
         self._on_wake = on_wake
+        self._on_deaf = on_deaf
 
     async def run(self) -> None:
         """Listen until cancelled; come back after every loss."""
@@ -31,7 +40,8 @@ class Listener:
         while True:
             try:
                 await self._listen_once()
-            except DatabaseUnavailable:
+            except (ConfigInvalid, DatabaseUnavailable) as error:
+                self._on_deaf(str(error))
                 pause_seconds = min(pause_seconds * 2, self._settings.retry_seconds_max)
             else:
                 pause_seconds = 0.1
@@ -43,8 +53,9 @@ class Listener:
         settings = self._settings
         if settings.listen_dsn:
             settings = settings.model_copy(update={"dsn": settings.listen_dsn})
-        async with connecting():
+        async with connecting("database.listen_dsn" if settings.listen_dsn else "database.dsn"):
             if await is_pooled(settings):
+                self._on_deaf("a pooler keeps notifications from us")
                 await asyncio.sleep(POOLED_SECONDS)
                 return
             connection = await asyncpg.connect(settings.dsn, **connect_options(settings))

@@ -2,17 +2,22 @@
 
 Takes    a partition that is about to go.
 Hands on a file of gzip: a line of JSON for each row, its columns as Postgres writes them.
-Holds    a file that is there is whole; what could not be written keeps its day.
+Holds    a file that is there is whole, and is never written over; what could not be written keeps
+         its day.
 """
 
 import asyncio
 import gzip
 import os
+import secrets
+from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
-from aetherflow_hooks.db import Database
+from aetherflow_hooks.db import Database, Row
 
-BLOCKS_TOGETHER = 256  # 2 MB of a table; so no statement holds a snapshot for long
+# Of a table as it is stored; as JSON it may be several times that.
+BYTES_TOGETHER = 2 << 20
 COMPRESSION = 5
 
 
@@ -23,42 +28,77 @@ class Archive:
         """Write into a folder, or nowhere where that is empty."""
         self._database = database
         self._folder = Path(folder) if folder else None
+        self._kept: set[str] = set()  # of those that are there still
 
     async def keep(self, name: str) -> int | None:
-        """Write a partition, unless it is there already; give the rows written, None: none were.
+        """Write a partition, unless this has done so; give the rows written, None: none were.
 
-        Rows that another hand changes meanwhile may be there as they were or as they are.
+        A process that ends between this and the drop leaves it to the next, which writes it again
+        beside. A row that another hand changes meanwhile may be there twice, or not at all.
 
         Raises:
             OSError: it cannot be written.
-            DatabaseUnavailable: it cannot be read.
+            DatabaseUnavailable, DatabaseUnfit: it cannot be read.
         """
-        if self._folder is None:
+        if self._folder is None or name in self._kept:
             return None
-        whole = self._folder / f"{name}.ndjson.gz"
-        if whole.exists():
-            return None
-        part = whole.with_suffix(".part")
+        measured = await self._database.rows("measure_partition", name)
+        if not measured:
+            return None  # another engine has dropped it just now
+        (table,) = measured
+        blocks = table["blocks"]
+        together = max(1, BYTES_TOGETHER * blocks // max(1, table["bytes"]))
+        part = self._folder / f".{name}.{secrets.token_hex(8)}.part"
         rows = 0
-        # Compressing takes longer than reading, and is not for the loop to do.
-        opened = await asyncio.to_thread(gzip.open, part, "wb", COMPRESSION)
         try:
-            async for lines in self._database.lines_of(name, BLOCKS_TOGETHER):
-                rows += len(lines)
-                await asyncio.to_thread(opened.write, "".join(lines).encode())
+            file = await asyncio.to_thread(_Part, part)
+            try:
+                for first in range(0, blocks, together):
+                    lines = await self._database.rows(
+                        "read_partition", name, first, first + together
+                    )
+                    rows += len(lines)
+                    # Compressing takes longer than reading, and is not for the loop to do.
+                    await asyncio.to_thread(file.write, lines)
+            finally:
+                await asyncio.to_thread(file.close)
+            whole = f"{table['database']}.{table['schema']}.{name}"
+            await asyncio.to_thread(_settle, part, self._folder, whole)
         finally:
-            await asyncio.to_thread(opened.close)
-        await asyncio.to_thread(_settle, part, whole)
+            part.unlink(missing_ok=True)
+        self._kept.add(name)
         return rows
 
 
-def _settle(part: Path, whole: Path) -> None:
-    """Give a file its name when it is on disk; then that is on disk as well."""
-    with part.open("rb") as file:
-        os.fsync(file.fileno())
-    part.replace(whole)
-    folder = os.open(whole.parent, os.O_RDONLY)
+class _Part:
+    """A file that is being written, which nobody else reads."""
+
+    def __init__(self, path: Path) -> None:
+        number = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        self._raw = os.fdopen(number, "wb")
+        self._file = gzip.GzipFile(fileobj=self._raw, mode="wb", compresslevel=COMPRESSION)
+
+    def write(self, lines: Sequence[Row]) -> None:
+        self._file.write("".join(row[0] for row in lines).encode())
+
+    def close(self) -> None:
+        self._file.close()
+        self._raw.flush()
+        os.fsync(self._raw.fileno())
+        self._raw.close()
+
+
+def _settle(part: Path, folder: Path, name: str) -> None:
+    """Give a file that is on disk its name, the first that is free, and see to that as well."""
+    for number in count(1):
+        mark = "" if number == 1 else f".{number}"
+        try:
+            (folder / f"{name}{mark}.ndjson.gz").hardlink_to(part)
+            break
+        except FileExistsError:
+            continue
+    opened = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(opened)
     finally:
-        os.close(folder)
+        os.close(opened)

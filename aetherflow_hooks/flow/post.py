@@ -29,6 +29,7 @@ from aetherflow_hooks.rules.addresses import Egress
 from aetherflow_hooks.rules.proxy import Proxy
 from aetherflow_hooks.rules.signing import Keys, keys_of, signed_lines
 from aetherflow_hooks.rules.states import error_of
+from aetherflow_hooks.rules.traceparent import read_traceparent
 from aetherflow_hooks.watch.log import LogEvent, log
 
 USER_AGENT = f"AetherFlow-Hooks/{version('aetherflow-hooks')}"
@@ -64,7 +65,7 @@ class Post:
             done(NotReached(UNSIGNED))
             return
         if traceparent:
-            headers += f"traceparent: {traceparent}\r\n"
+            headers += _traced(traceparent, endpoint.headers)
         self._post(endpoint, headers, event, done)
 
     async def reach(self, endpoint: Endpoint) -> str | None:
@@ -137,6 +138,14 @@ class Post:
         if keys is None:
             keys = self._keys[secret] = keys_of(secret.value)
         return keys
+
+
+def _traced(traceparent: str, others: str) -> str:
+    """Write the header, unless the endpoint has one of its own, or another hand wrote nonsense."""
+    is_there = f"\n{others.lower()}".find("\ntraceparent:") >= 0
+    if is_there or read_traceparent(traceparent) is None:
+        return ""
+    return f"traceparent: {traceparent}\r\n"
 
 
 def _tell_mixed(name: str, details: list[str]) -> None:

@@ -14,7 +14,9 @@ from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import Database, check_schema, definition_of, indexes_walked
 from aetherflow_hooks.errors import (
     DatabaseUnfit,
+    HooksError,
     KeyMissing,
+    NotFound,
     SchemaMissing,
     SchemaTooNew,
     SchemaTooOld,
@@ -98,7 +100,8 @@ async def diagnose(settings: Settings, *, reach: Reach) -> list[Fault]:
         return [Fault("schema", True, str(error), "pip install --upgrade aetherflow-hooks")]
     async with Database(settings.database) as database:
         try:
-            patient = Patient(database, settings, await vitals(database), reach)
+            seen = await vitals(database, settings.engine.shard_lease_seconds)
+            patient = Patient(database, settings, seen, reach)
         except DatabaseUnfit as error:
             return [_unable("rights", error)]
         faults = [fault for name in CHECKS for fault in await _faults(name, patient)]
@@ -106,10 +109,15 @@ async def diagnose(settings: Settings, *, reach: Reach) -> list[Fault]:
 
 
 async def _faults(name: str, patient: Patient) -> list[Fault]:
+    faults = []
     try:
-        return [fault async for fault in CHECKS[name](patient)]
+        async for fault in CHECKS[name](patient):
+            faults.append(fault)  # noqa: PERF401  those before one that fails are told too
     except DatabaseUnfit as error:
-        return [_unable(name, error)]
+        faults.append(_unable(name, error))
+    except HooksError as error:
+        faults.append(Fault(name, True, str(error), "see to that, and look again"))
+    return faults
 
 
 def _unable(name: str, error: DatabaseUnfit) -> Fault:
@@ -203,13 +211,18 @@ async def _server(patient: Patient) -> Faults:
         if found[name] not in allowed:
             cure = f"set {name} = {wanted}, for the server, the database or the role that has it so"
             yield Fault("postgres", is_serious, f"{name} is {found[name]}: {harm}", cure)
-    if found["in_recovery"] == "true":
+    if await _is_standby(patient):
         cure = "name the primary in database.dsn, or add target_session_attrs=read-write to it"
         yield Fault("postgres", True, "it is a standby: nothing can be written there", cure)
     used, most = int(found["connections"]), int(found["max_connections"])
     if used > CONNECTIONS_PART_MAX * most:
         cure = "raise max_connections, or let applications share connections by a pooler"
         yield Fault("postgres", False, f"{used} of {most} connections are taken", cure)
+
+
+async def _is_standby(patient: Patient) -> bool:
+    rows = await patient.database.rows("examine_settings")
+    return any(row["name"] == "in_recovery" and row["value"] == "true" for row in rows)
 
 
 async def _triggers(patient: Patient) -> Faults:
@@ -248,6 +261,8 @@ async def _partitions(patient: Patient) -> Faults:
 
 
 async def _pooler(patient: Patient) -> Faults:
+    if await _is_standby(patient):
+        return  # nothing can be listened for there
     pooler = await patient.database.look_for_pooler()
     if pooler.is_there and not pooler.tells:
         yield Fault(
@@ -314,7 +329,10 @@ async def _endpoints(patient: Patient) -> Faults:
 
     async def reach(endpoint_id: str) -> tuple[str, str | None]:
         async with waiting:
-            endpoint = await open_endpoint(database, endpoint_id, patient.settings)
+            try:
+                endpoint = await open_endpoint(database, endpoint_id, patient.settings)
+            except HooksError as error:  # it was deleted just now, or a secret cannot be read
+                return "", None if isinstance(error, NotFound) else str(error)
             return endpoint.url, await patient.reach(endpoint)
 
     ids = [row["id"] for row in listed if row["state"] == "active" and row["url"]]

@@ -34,14 +34,16 @@ class Vitals(NamedTuple):
     partitions_ahead_days: int
 
 
-async def vitals(database: Database, *, counted_max: int = COUNTED_MAX) -> Vitals:
-    """Look at everything once.
+async def vitals(
+    database: Database, seen_seconds: float, *, counted_max: int = COUNTED_MAX
+) -> Vitals:
+    """Look at everything once; engines that have been seen within so many seconds live.
 
     Raises:
         DatabaseUnavailable: Postgres cannot be reached.
     """
     rows, surveyed = await asyncio.gather(
-        database.rows("vitals", counted_max),
+        database.rows("vitals", counted_max, seen_seconds),
         database.rows("survey_endpoints", None, BEHIND_SECONDS, 0, LOOKED_MAX),
     )
     oldest = {row["state"]: row["oldest_seconds"] for row in surveyed}

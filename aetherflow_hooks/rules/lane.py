@@ -238,11 +238,17 @@ class Lane:
             self.paused_until = now + PAUSE_SECONDS * 2**doublings
 
     def renew(self, endpoint: Endpoint) -> None:
-        """Take the endpoint as it is now; what has changed may be what made it fail."""
+        """Take the endpoint as it is now; what has changed may be what made it fail.
+
+        Where only defaults have, what it did still counts.
+        """
+        is_same = endpoint.version == self.endpoint.version
         self.endpoint = endpoint
+        self.rate_from = 0.0
+        if is_same:
+            return
         self.is_shut = False
         self.failures = 0
         self.paused_until = 0.0
-        self.rate_from = 0.0
         if self.standing is Standing.FAILING:
             self.standing = Standing.NEW

@@ -53,7 +53,7 @@ class LogEvent(StrEnum):
     DATABASE_LOST = "database.lost", "warning", "once per outage"
     DATABASE_BACK = "database.back", "info", "Postgres answers again"
     SCHEMA_NEWER = "schema.newer", "warning", "a newer release has migrated: upgrade this one too"
-    DATABASE_POOLED = "database.pooled", "warning", "a pooler keeps notifications from us"
+    DATABASE_DEAF = "database.deaf", "warning", "notifications do not come: it looks by itself"
     EMBEDDED_STARTED = "embedded.started", "info", "which embedded Postgres is in use"
     FANOUT_DONE = "fanout.done", "debug", "events turned into deliveries"
     LEASE_TAKEN = "lease.taken", "debug", "deliveries taken"

@@ -142,6 +142,7 @@ _SHORT = bytes(bucket_of(ms / 1000) for ms in range(SHORT_MS))
 _DELIVERED = OUTCOME_WORDS[Answered], "2xx", VERDICT_WORDS[Delivered]
 _OTHER_ENDS = [
     (*_DELIVERED[:-1], LATE),
+    *((UNSENT, "", VERDICT_WORDS[it]) for it in (GiveUp, Halt)),
     *(
         (outcome, status, verdict)
         for outcome, statuses in {
@@ -195,7 +196,7 @@ class Attempts:
                 endpoint.verdicts["delivered"] += 1
             else:
                 self._saw_other(attempt, endpoint, late)
-            if outcome is not None and delivery.attempt == 1:
+            if lag_seconds is not None and delivery.attempt == 1:
                 self._lags.saw(min(lag_seconds, LAG_SECONDS_MAX))
             if isinstance(outcome, Answered | TimedOut):
                 is_short = duration_ms < SHORT_MS

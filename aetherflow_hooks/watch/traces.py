@@ -14,6 +14,7 @@ from aetherflow_hooks.errors import ConfigInvalid
 from aetherflow_hooks.model import Answered, Delivery, Ended, Endpoint, Event, Prevented
 from aetherflow_hooks.rules.states import OUTCOME_WORDS, error_of
 from aetherflow_hooks.rules.traceparent import Place, read_traceparent, write_traceparent
+from aetherflow_hooks.watch.log import LogEvent, log
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -53,8 +54,10 @@ def set_up() -> None:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
     except ImportError as error:
         raise ConfigInvalid("settings", [MISSING]) from error
-    # What the environment says of the resource comes first.
-    provider = TracerProvider(resource=Resource({"service.name": SERVICE}).merge(Resource.create()))
+    resource = Resource.create()
+    if str(resource.attributes["service.name"]).startswith("unknown_service"):
+        resource = resource.merge(Resource({"service.name": SERVICE}))
+    provider = TracerProvider(resource=resource)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
 
@@ -82,7 +85,23 @@ class Tracer:
         event: Event,
         then: Callable[[Ended], None],
     ) -> tuple[str, Callable[[Ended], None]]:
-        """Begin a span; give its place in the trace, and what ends it before it calls `then`."""
+        """Begin a span; give its place in the trace, and what ends it before it calls `then`.
+
+        Where that fails, the attempt is made all the same.
+        """
+        try:
+            return self._begin(endpoint, delivery, event, then)
+        except Exception as error:  # noqa: BLE001  a sampler's, or of a URL by another hand
+            log.error(LogEvent.STAGE_FAILED, stage="traces", exc_info=error)
+            return event.traceparent, then
+
+    def _begin(
+        self,
+        endpoint: Endpoint,
+        delivery: Delivery,
+        event: Event,
+        then: Callable[[Ended], None],
+    ) -> tuple[str, Callable[[Ended], None]]:
         trace = self._trace
         url = urlsplit(endpoint.url)
         span = self._tracer.start_span(
@@ -92,10 +111,9 @@ class Tracer:
             attributes={
                 "http.request.method": "POST",
                 "http.request.resend_count": delivery.attempt - 1,
+                # and not the rest of the URL, which may hold a secret
                 "server.address": url.hostname or "",
                 "server.port": url.port or (443 if url.scheme == "https" else 80),
-                # without a query, which may hold a secret
-                "url.full": f"{url.scheme}://{url.netloc}{url.path}",
                 "aetherflow.event.id": event.id,
                 "aetherflow.event.type": event.type,
                 "aetherflow.endpoint.id": endpoint.id,
@@ -107,8 +125,10 @@ class Tracer:
         place = Place(context.trace_id, context.span_id, int(context.trace_flags))
 
         def ended(outcome: Ended) -> None:
-            self._end(span, outcome)
-            then(outcome)
+            try:
+                self._end(span, outcome)
+            finally:
+                then(outcome)
 
         return write_traceparent(place) if context.is_valid else event.traceparent, ended
 

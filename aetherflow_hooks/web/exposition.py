@@ -27,7 +27,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from aetherflow_hooks.db import Database
-from aetherflow_hooks.errors import DatabaseUnavailable
+from aetherflow_hooks.errors import DatabaseUnavailable, DatabaseUnfit
 from aetherflow_hooks.manage.tokens import Access, Scope
 from aetherflow_hooks.manage.vitals import Vitals, vitals
 from aetherflow_hooks.rules.measures import BOUNDS_SECONDS, Histogram, Summary
@@ -36,7 +36,8 @@ from aetherflow_hooks.web.problems import Problem
 
 PATH = "/metrics"
 FRESH_SECONDS = 5.0  # for so long what was found in the database is told again
-LOOK_SECONDS = 5.0  # Prometheus itself waits for 10
+LOOK_SECONDS = 3.0  # Prometheus itself waits for 10
+AWAY: Samples = {"database_up": 0.0}
 REMEMBERED_SECONDS = 3_600.0  # who has been let in
 REMEMBERED_MAX = 100
 
@@ -52,14 +53,19 @@ class Exposition(Collector):
         *,
         faults: Callable[[], Awaitable[list[str]]],
         samples: Callable[[Sequence[str]], Samples],
+        seen_seconds: float,
     ) -> None:
-        """Ask `faults` why the engine is not ready, and `samples` for its numbers."""
+        """Ask `faults` why the engine is not ready, and `samples` for its numbers.
+
+        Engines that have been seen within so many seconds live.
+        """
         self._database = database
+        self._seen_seconds = seen_seconds
         self._faults = faults
         self._samples = samples
         self._found: Samples = {}
         self._found_at = -FRESH_SECONDS
-        self._looking = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
         self._told: Samples = {}
         self._process = ProcessCollector(registry=None)
 
@@ -78,17 +84,28 @@ class Exposition(Collector):
         yield from self._process.collect()
 
     async def _look(self) -> Samples:
-        """Look at the database, or tell again what was found a moment ago."""
-        async with self._looking:  # one look serves all who ask meanwhile
-            if time.monotonic() < self._found_at + FRESH_SECONDS:
-                return self._found
-            try:
-                async with asyncio.timeout(LOOK_SECONDS):
-                    self._found = _of_database(await vitals(self._database))
-            except (DatabaseUnavailable, TimeoutError):
-                return {"database_up": 0.0}
-            self._found_at = time.monotonic()
+        """Look at the database, or tell again what was found a moment ago.
+
+        One look serves all who ask meanwhile, and nobody waits for one that takes long.
+        """
+        if time.monotonic() < self._found_at + FRESH_SECONDS:
             return self._found
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._find())
+        done, _ = await asyncio.wait({self._looking}, timeout=LOOK_SECONDS)
+        return self._found if done else AWAY
+
+    async def _find(self) -> None:
+        try:
+            self._found = _of_database(await vitals(self._database, self._seen_seconds))
+        except (DatabaseUnavailable, DatabaseUnfit):
+            self._found = AWAY
+        self._found_at = time.monotonic()
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._looking is not None:
+            self._looking.cancel()
 
 
 class Scrapers:

@@ -17,6 +17,7 @@ from aetherflow_hooks.errors import ConfigInvalid, DatabaseUnavailable, HooksErr
 from aetherflow_hooks.manage.polls import OnRecorded
 from aetherflow_hooks.manage.tokens import Access
 from aetherflow_hooks.manage.trial import TryOut
+from aetherflow_hooks.rules.traceparent import read_traceparent
 from aetherflow_hooks.watch.log import LogEvent, log
 from aetherflow_hooks.watch.metrics import Samples
 from aetherflow_hooks.web.api import ROUTES
@@ -90,7 +91,10 @@ class Server:
         self._site = Site(self._doorman, self._call, settings.web.embed_origins)
         self._waiting = Waiting(self._database)
         self._exposition = Exposition(
-            self._database, faults=of_engine.faults, samples=of_engine.samples
+            self._database,
+            faults=of_engine.faults,
+            samples=of_engine.samples,
+            seen_seconds=settings.engine.shard_lease_seconds,
         )
         self._scrapers = Scrapers()
         self._hosts = Hosts(_names(settings), settings.web.port)
@@ -136,6 +140,7 @@ class Server:
     async def stop(self) -> None:
         """Listen no more; give requests under way a moment."""
         self._live.stop()
+        self._exposition.stop()
         await self._waiting.stop()
         if self._listening is not None:
             self._listening.close()
@@ -198,6 +203,7 @@ class Server:
             call.check(route.scope)
             raw = await request.read() if route.body is not None else b""
             traceparent = request.headers.get("traceparent", "")
+            traceparent = traceparent if read_traceparent(traceparent) else ""
             return await route.answer(request, replace(call, raw=raw, traceparent=traceparent))
 
         return answer

@@ -313,6 +313,15 @@ async def test_a_loop_that_hangs_is_not_kept_alive(
         await process.wait()
 
 
+def test_a_unit_that_archives_may_write_its_folder(tmp_path: Path) -> None:
+    file = tmp_path / "hooks.toml"
+    file.write_text(f'[sweep]\narchive_folder = "{tmp_path}"\n')
+    assert "--user" in failed(run("systemd-unit", "--config", str(file)))
+    said = run("systemd-unit", "--config", str(file), "--user", "hooks")
+    assert f"ReadWritePaths={tmp_path}" in said.out
+    assert f"install -d -m 700 -o hooks {tmp_path}" in said.out
+
+
 def test_a_template_lets_instances_differ(tmp_path: Path) -> None:
     said = run("systemd-unit", "--template")
     assert "aetherflow-hooks@.service" in said.out

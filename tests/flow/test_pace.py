@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -21,7 +22,8 @@ from aetherflow_hooks.model import (
     TimedOut,
     Wanted,
 )
-from aetherflow_hooks.rules.lane import EVER_SECONDS, LATE_SECONDS, Reply, reply_of
+from aetherflow_hooks.rules.bucket import Bucket
+from aetherflow_hooks.rules.lane import EVER_SECONDS, LATE_SECONDS, Lane, Reply, reply_of
 
 
 class Bench:
@@ -541,3 +543,13 @@ async def test_what_a_high_rate_lets_go_starts_together() -> None:
         assert rounds < count / 3
         await asyncio.sleep(0.1)  # now its bucket is full, and so are its leases
     await bench.pace.drain(0)
+
+
+def test_other_defaults_do_not_make_an_endpoint_forget_how_it_did() -> None:
+    lane = Lane(endpoint("ep_00000000000a"), bucket=Bucket(at=0.0))
+    lane.failures, lane.paused_until, lane.is_shut = 7, 100.0, True
+    lane.renew(replace(lane.endpoint, timeout_seconds=60.0))
+    assert (lane.failures, lane.paused_until, lane.is_shut) == (7, 100.0, True)
+    assert lane.endpoint.timeout_seconds == 60
+    lane.renew(replace(lane.endpoint, version=lane.endpoint.version + 1))
+    assert (lane.failures, lane.paused_until, lane.is_shut) == (0, 0.0, False)

@@ -3,16 +3,18 @@
 import asyncio
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 
+from aetherflow_hooks.db import Database
 from aetherflow_hooks.flow import archive as archiving
 from aetherflow_hooks.flow.archive import Archive
 from aetherflow_hooks.flow.sweep import Sweep
-from tests.conftest import World
+from tests.conftest import World, settings_for
 
 OLD = "evt_5f5e10000000000000000000a"
 
@@ -225,7 +227,7 @@ def lines_in(file: Path) -> list[Any]:
 async def test_a_day_is_archived_before_it_goes(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(archiving, "BLOCKS_TOGETHER", 2)
+    monkeypatch.setattr(archiving, "BYTES_TOGETHER", 20_000)
     await add_old_day(world)
     await world.connection.execute(
         "insert into aetherflow.events (shard, id, tenant, type, data, emitted_at)"
@@ -237,9 +239,12 @@ async def test_a_day_is_archived_before_it_goes(
     await sweep(world, archive_folder=str(tmp_path)).turn()
     assert "20240115" not in await partitions(world, "events")
     assert "20240115" not in await partitions(world, "attempts")
-    found = lines_in(tmp_path / "events_20240115.ndjson.gz")
+    database = await world.value("select current_database()")
+    file = tmp_path / f"{database}.aetherflow.events_20240115.ndjson.gz"
+    assert file.stat().st_mode & 0o777 == 0o600  # it holds what customers are told
+    found = lines_in(file)
     assert sorted(found, key=lambda row: str(row["id"])) == [json.loads(row[0]) for row in there]
-    assert lines_in(tmp_path / "attempts_20240115.ndjson.gz") == []
+    assert lines_in(tmp_path / f"{database}.aetherflow.attempts_20240115.ndjson.gz") == []
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -254,30 +259,65 @@ async def test_what_cannot_be_archived_keeps_its_day(
     nowhere.mkdir(parents=True)
     await sweep(world, archive_folder=str(nowhere)).turn()
     assert "20240115" not in await partitions(world, "events")
-    assert len(lines_in(nowhere / "events_20240115.ndjson.gz")) == 1
+    (file,) = nowhere.glob("*.events_*")
+    assert len(lines_in(file)) == 1
 
 
 async def test_an_archive_that_was_cut_short_is_written_anew(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     event_id = await add_old_day(world)
-    reached, go_on = asyncio.Event(), asyncio.Event()
+    reached = asyncio.Event()
+    rows = Database.rows
 
-    async def held(*_: object) -> object:
-        reached.set()
-        await go_on.wait()
-        return None
+    async def held(self: Database, name: str, *values: Any) -> Any:
+        if name == "read_partition":
+            reached.set()
+            await asyncio.sleep(3600)
+        return await rows(self, name, *values)
 
     with monkeypatch.context() as patched:
-        patched.setattr(asyncio, "to_thread", held)
+        patched.setattr(Database, "rows", held)
         turn = asyncio.create_task(sweep(world, archive_folder=str(tmp_path)).turn())
         await reached.wait()
         turn.cancel()
-        go_on.set()
         await asyncio.gather(turn, return_exceptions=True)
-    (tmp_path / "events_20240115.ndjson.part").write_bytes(b"half of it")
+    assert [it for it in tmp_path.iterdir() if ".attempts_" not in it.name] == []
     assert "20240115" in await partitions(world, "events")
     await sweep(world, archive_folder=str(tmp_path)).turn()
-    (row,) = lines_in(tmp_path / "events_20240115.ndjson.gz")
+    (file,) = tmp_path.glob("*.events_*")
+    (row,) = lines_in(file)
     assert row["id"] == event_id
-    assert not list(tmp_path.glob("*.part"))
+
+
+async def test_an_archive_is_never_written_over(world: World, tmp_path: Path) -> None:
+    """It may be of another database of the same name, or of a process that was killed."""
+    await add_old_day(world)
+    database = await world.value("select current_database()")
+    there = tmp_path / f"{database}.aetherflow.events_20240115.ndjson.gz"
+    there.write_bytes(b"of somebody else")
+    await sweep(world, archive_folder=str(tmp_path)).turn()
+    assert there.read_bytes() == b"of somebody else"
+    (row,) = lines_in(tmp_path / f"{database}.aetherflow.events_20240115.2.ndjson.gz")
+    assert row["type"] == "a"
+
+
+async def test_who_owns_no_table_archives_and_drops_all_the_same(
+    world: World, tmp_path: Path
+) -> None:
+    await world.connection.execute("select aetherflow.make_roles()")
+    user = f"worker_{os.getpid()}"
+    await world.connection.execute(f"create role {user} login in role aetherflow_engine")
+    try:
+        await add_old_day(world)
+        settings = settings_for(
+            world.dsn.replace("postgres@", f"{user}@"), sweep={"archive_folder": str(tmp_path)}
+        )
+        async with Database(settings.database, for_flow=True) as database:
+            archive = Archive(database, str(tmp_path))
+            await Sweep(database, settings, shards=lambda: [0], archive=archive.keep).turn()
+        assert "20240115" not in await partitions(world, "events")
+        (file,) = tmp_path.glob("*.events_*")
+        assert len(lines_in(file)) == 1
+    finally:
+        await world.connection.execute(f"drop role {user}")

@@ -354,3 +354,17 @@ async def test_what_the_command_tells(ward: Ward) -> None:
     assert "cure  create index deliveries_due on" in sick.output
     (fault,) = json.loads((await run("--json")).output)
     assert fault["check"] == "indexes"
+
+
+async def test_what_stands_in_the_way_of_a_check_is_a_fault_and_the_others_go_on(
+    ward: Ward, tmp_path: Path
+) -> None:
+    await ward.execute("drop index aetherflow.deliveries_due")
+    settings = {
+        "database": {"listen_dsn": "postgresql://nobody@127.0.0.1:1/x"},
+        "secrets": {"keys_file": str(tmp_path / "missing")},
+    }
+    told = {fault.check: fault.found for fault in await ward.faults(**settings)}
+    assert told.keys() == {"indexes", "pooler", "keys"}
+    assert "cannot be reached" in told["pooler"]
+    assert "cannot be read" in told["keys"]

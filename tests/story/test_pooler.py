@@ -48,7 +48,7 @@ async def test_all_of_it_goes_through_a_pooler(
                         await emit(connection, "a.b", {"n": n})
                 await connection.close()
                 await receiver.wait_for(51)
-    assert caplog.text.count("database.pooled") == 1
+    assert caplog.text.count("database.deaf") == 1
 
 
 async def test_who_listens_past_the_pooler_is_woken(world: World) -> None:

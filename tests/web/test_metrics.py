@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -15,8 +16,9 @@ from aetherflow_hooks.db import Database
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
 from aetherflow_hooks.manage.deliveries import retry_delivery
 from aetherflow_hooks.manage.tokens import Scope, add_token
-from aetherflow_hooks.model import delivery_id
-from aetherflow_hooks.watch.metrics import METRICS, OF_DATABASE, OTHERS, PREFIX
+from aetherflow_hooks.model import Answered, Attempt, Delivered, Delivery, delivery_id
+from aetherflow_hooks.rules.measures import Histogram
+from aetherflow_hooks.watch.metrics import METRICS, OF_DATABASE, OTHERS, PREFIX, Attempts
 from aetherflow_hooks.web import exposition
 from tests.conftest import World, settings_for, until
 from tests.web.conftest import Api, Client, free_port
@@ -262,3 +264,33 @@ async def test_what_was_found_a_moment_ago_is_told_again(
     assert (await told(client)).sum("endpoints") == before.sum("endpoints") == 0
     monkeypatch.setattr(exposition, "FRESH_SECONDS", 0.0)
     assert (await told(client)).sum("endpoints") == 1
+
+
+def test_what_was_not_waited_for_has_no_lag() -> None:
+    """What is polled, and what was never posted since its version was not made."""
+    at = datetime.now(UTC)
+    delivery = Delivery(0, "ep_1", "evt_1", 0, 1, 1, at, 0.0, False)
+    attempt = Attempt(delivery, Answered(200, None, b""), Delivered(), at, 5, "a", "")
+    counting = Attempts(10)
+    counting.saw([attempt, attempt._replace(lag_seconds=0.02)])
+    lags = counting.samples()["event_lag_seconds"]
+    assert isinstance(lags, Histogram)
+    assert (sum(lags.counts), lags.sum_seconds) == (1, 0.02)
+
+
+async def test_a_postgres_that_hangs_keeps_nobody_waiting(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs = asyncio.Event()
+
+    async def hang(*_: object) -> None:
+        hangs.set()
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(exposition, "vitals", hang)
+    monkeypatch.setattr(exposition, "LOOK_SECONDS", 0.1)
+    client = await api.client(Scope.READ)
+    first, second = await asyncio.gather(told(client), told(client))
+    assert hangs.is_set()
+    for numbers in (first, second):
+        assert (numbers.one("database_up"), numbers.one("ready")) == (0, 1)

@@ -4,8 +4,10 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import pytest
 import pytest_asyncio
 from aiohttp import web
@@ -14,10 +16,11 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from aetherflow_hooks import NewEvent, emit, emit_many, sync
+from aetherflow_hooks import NewEvent, emit, emit_many, migrate, sync
+from aetherflow_hooks.dev.receiver import Receiver
 from aetherflow_hooks.errors import ConfigInvalid
 from aetherflow_hooks.manage.tokens import Scope
-from tests.conftest import World, until
+from tests.conftest import World, settings_for, until
 from tests.web.conftest import Api
 
 TRACED = {"traces": {"enabled": True}}
@@ -231,7 +234,6 @@ async def test_a_daemon_sends_its_spans_by_otlp(world: World) -> None:
     environment = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{runner.addresses[0][1]}",
         "OTEL_BSP_SCHEDULE_DELAY": "100",
-        "OTEL_SERVICE_NAME": "our-webhooks",
         "AETHERFLOW_HOOKS_TRACES__ENABLED": "true",
         "AETHERFLOW_HOOKS_PROFILE": "development",
         "PATH": "/usr/bin:/bin",
@@ -252,9 +254,56 @@ async def test_a_daemon_sends_its_spans_by_otlp(world: World) -> None:
         process.terminate()
         await process.wait()
         await runner.cleanup()
-    assert b"our-webhooks" in b"".join(bodies)
+    assert b"aetherflow-hooks" in b"".join(bodies)
     assert b"aetherflow.delivery.id" in b"".join(bodies)
 
 
 async def _true(value: Any) -> bool:
     return bool(value)
+
+
+async def test_in_a_schema_of_another_name_it_is_the_same(
+    empty_dsn: str, receiver: Receiver
+) -> None:
+    settings = settings_for(empty_dsn, database={"schema_name": "hooks"})
+    await migrate(settings)
+    connection = await asyncpg.connect(empty_dsn)
+    with trace.get_tracer("application").start_as_current_span("request") as request:
+        await emit(connection, "a.b", {}, schema="hooks")
+    async with connection.transaction():
+        await connection.execute(f"set local aetherflow.traceparent = '{ELSEWHERE}'")
+        await connection.fetchval("select hooks.emit('a.b', '{}')")
+    rows = await connection.fetch("select traceparent from hooks.events order by id")
+    await connection.close()
+    span_id = f"{request.get_span_context().span_id:016x}"
+    assert span_id in rows[0]["traceparent"]
+    assert rows[1]["traceparent"] == ELSEWHERE
+
+
+async def test_a_url_by_another_hand_does_not_stop_an_engine_that_traces(world: World) -> None:
+    for port in ("99999", "x"):
+        await world.endpoint(f"/{port}", retry_schedule_seconds=[])
+        await world.connection.execute(
+            "update aetherflow.endpoints set url = $1 where url like $2",
+            f"http://127.0.0.1:{port}/",
+            f"%/{port}?%",
+        )
+    async with world.engine(**TRACED):
+        await world.emit()
+        await world.settled()
+    rows = await world.rows("select outcome from aetherflow.attempts")
+    assert [row["outcome"] for row in rows] == ["blocked"] * 2
+
+
+async def test_no_header_is_made_of_what_another_hand_wrote(world: World, traced: Traced) -> None:
+    await world.endpoint(url=traced.url, traced=True, headers={"traceparent": "its own"})
+    await world.endpoint(url=traced.url, traced=True, tenant="x")
+    async with world.engine():
+        await world.emit()
+        event_id = await world.emit(tenant="x", deliver_at=datetime.now(UTC) + timedelta(seconds=1))
+        await world.connection.execute(
+            "update aetherflow.events set traceparent = E'00-1\\r\\nX-Forged: 1' where id = $1",
+            event_id,
+        )
+        await world.settled()
+    assert sorted(map(str, traced.told)) == ["None", "its own"]

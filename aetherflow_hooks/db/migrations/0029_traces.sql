@@ -1,6 +1,6 @@
 -- The trace in which an event is emitted, so that attempts are spans of it: a setting, and no argument of emit, so
 -- that a library can say it once for all that a transaction does, and who emits as before goes on as before.
--- And endpoints that want to be told of it.
+-- The setting has that name in whatever schema. And endpoints that want to be told of it.
 
 alter table aetherflow.events add column traceparent text collate "C";
 comment on column aetherflow.events.traceparent is 'The trace in which it was emitted, as W3C Trace Context has it; null: none was told.';
@@ -34,7 +34,7 @@ declare
     first_event_id text;
     channel text;
     known_channels text[];  -- each once; null where there is none
-    traceparent text := left(current_setting('aetherflow.traceparent', true), 55);
+    traceparent text := left(current_setting('aetherflow' || '.traceparent', true), 55);
 begin
     select * into strict control from aetherflow.control;
 

@@ -13,5 +13,5 @@
 -- The place in a trace holds for the rest of the transaction, unless the next event tells another.
 select aetherflow.emit($1::text, $2::text, $3::text, $4::text, $5::timestamptz, $6::timestamptz, $7::text,
                        $8::text[]) as emit
-from (select $9::text is null or set_config('aetherflow.traceparent', $9::text, true) <> '' as is_told offset 0) t
+from (select $9::text is null or set_config('aetherflow' || '.traceparent', $9::text, true) <> '' as is_told offset 0) t
 where t.is_told

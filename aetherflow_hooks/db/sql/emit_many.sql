@@ -18,7 +18,7 @@ from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $
      with ordinality as given(type, data, tenant, idempotency_key, deliver_at, expires_at, ordering_key, channels,
                               place)
 cross join (
-    select $9::text is null or set_config('aetherflow.traceparent', $9::text, true) <> '' as is_told offset 0
+    select $9::text is null or set_config('aetherflow' || '.traceparent', $9::text, true) <> '' as is_told offset 0
 ) t
 where t.is_told
 order by given.place

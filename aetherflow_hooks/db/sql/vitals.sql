@@ -1,5 +1,6 @@
 -- vitals: how much there is, and how Postgres gets on with it.
 --   $1 counted_max bigint
+--   $2 seen_seconds double precision
 -- returns measure, name, value
 --
 -- No more than that many rows are counted one by one, along an index, since a table keeps the pages
@@ -48,7 +49,7 @@ cross join lateral (
     limit 1
 ) first
 union all
-select 'engines', '', count(*) from aetherflow.engines e where e.seen_at > now() - interval '10 seconds'
+select 'engines', '', count(*) from aetherflow.engines e where e.seen_at > now() - make_interval(secs => $2)
 union all
 select 'backlog_full', '', c.backlog_is_full::integer from aetherflow.control c
 union all
