@@ -26,11 +26,6 @@ class Histogram:
         self.counts = [0] * (len(BOUNDS_SECONDS) + 1)
         self.sum_seconds = 0.0
 
-    def saw(self, seconds: float) -> None:
-        """Count one."""
-        self.counts[bucket_of(seconds)] += 1
-        self.sum_seconds += seconds
-
 
 class Summary:
     """Durations, counted and added up."""

@@ -4,6 +4,7 @@ Names and units are by Prometheus' conventions. What an engine counts of itself 
 start; what is said of the database is the same from every engine on it.
 """
 
+from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
@@ -19,7 +20,7 @@ from aetherflow_hooks.model import (
     RetryIn,
     TimedOut,
 )
-from aetherflow_hooks.rules.measures import Histogram, Summary, bucket_of
+from aetherflow_hooks.rules.measures import BOUNDS_SECONDS, Histogram, Summary, bucket_of
 from aetherflow_hooks.rules.states import OUTCOME_WORDS, VERDICT_WORDS
 
 PREFIX = "aetherflow_hooks_"
@@ -139,6 +140,7 @@ LAG_SECONDS_MAX = 1e9  # a hand may have written that something has been due for
 LATE = "late"  # in place of a verdict: the lease was lost
 UNSENT = "unsent"  # in place of an outcome: there was no POST
 _SHORT = bytes(bucket_of(ms / 1000) for ms in range(SHORT_MS))
+_TIMED = Answered, TimedOut
 _DELIVERED = OUTCOME_WORDS[Answered], "2xx", VERDICT_WORDS[Delivered]
 _OTHER_ENDS = [
     (*_DELIVERED[:-1], LATE),
@@ -158,11 +160,12 @@ _OTHER_ENDS = [
 class _OfEndpoint:
     """What was counted of one endpoint."""
 
-    __slots__ = ("duration_ms", "labels", "timed", "verdicts")
+    __slots__ = ("delivered", "duration_ms", "labels", "others", "timed")
 
     def __init__(self, endpoint_id: str, tenant: str) -> None:
         self.labels = endpoint_id, tenant
-        self.verdicts = {_DELIVERED[-1]: 0}
+        self.delivered = 0
+        self.others: dict[str, int] = {}  # by verdict
         self.timed = 0
         self.duration_ms = 0
 
@@ -185,28 +188,31 @@ class Attempts:
 
     def saw(self, attempts: Sequence[Attempt], late: Collection[tuple[str, str, int]] = ()) -> None:
         """Count attempts that have been recorded; `late` names those whose lease was lost."""
-        endpoints, durations = self._endpoints, self._durations.counts
+        endpoints, durations, lags = self._endpoints, self._durations.counts, self._lags.counts
         delivered = total_ms = 0
+        total_lag_seconds = 0.0
         # Unpacked, and without a call in the usual case: this is run for every attempt.
         for attempt in attempts:
             delivery, outcome, verdict, _, duration_ms, _, _, _, lag_seconds = attempt
             endpoint = endpoints.get(delivery.endpoint_id) or self._of(attempt)
             if not late and isinstance(verdict, Delivered):
                 delivered += 1
-                endpoint.verdicts["delivered"] += 1
+                endpoint.delivered += 1
             else:
                 self._saw_other(attempt, endpoint, late)
             if lag_seconds is not None and delivery.attempt == 1:
-                self._lags.saw(min(lag_seconds, LAG_SECONDS_MAX))
-            if isinstance(outcome, Answered | TimedOut):
+                lag_seconds = min(lag_seconds, LAG_SECONDS_MAX)
+                lags[bisect_left(BOUNDS_SECONDS, lag_seconds)] += 1
+                total_lag_seconds += lag_seconds
+            if isinstance(outcome, _TIMED):
                 is_short = duration_ms < SHORT_MS
-                bucket = _SHORT[duration_ms] if is_short else bucket_of(duration_ms / 1000)
-                durations[bucket] += 1
+                durations[_SHORT[duration_ms] if is_short else bucket_of(duration_ms / 1000)] += 1
                 total_ms += duration_ms
                 endpoint.timed += 1
                 endpoint.duration_ms += duration_ms
         self._ends[_DELIVERED] += delivered
         self._durations.sum_seconds += total_ms / 1000
+        self._lags.sum_seconds += total_lag_seconds
 
     def samples(self) -> Samples:
         """Give what was counted."""
@@ -219,7 +225,7 @@ class Attempts:
             "endpoint_attempts": {
                 (*it.labels, verdict): count
                 for it in endpoints
-                for verdict, count in it.verdicts.items()
+                for verdict, count in {_DELIVERED[-1]: it.delivered, **it.others}.items()
             },
             "endpoint_attempt_duration_seconds": {
                 it.labels: Summary(it.timed, it.duration_ms / 1000) for it in endpoints
@@ -246,7 +252,10 @@ class Attempts:
             verdict,
         )
         self._ends[end] = self._ends.get(end, 0) + 1
-        endpoint.verdicts[verdict] = endpoint.verdicts.get(verdict, 0) + 1
+        if verdict == _DELIVERED[-1]:
+            endpoint.delivered += 1
+        else:
+            endpoint.others[verdict] = endpoint.others.get(verdict, 0) + 1
 
 
 class Turns:
