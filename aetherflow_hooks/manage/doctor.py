@@ -63,23 +63,21 @@ class Patient(NamedTuple):
 Faults = AsyncIterator[Fault]
 Check = Callable[[Patient], Faults]
 
-# What a setting of Postgres has to be, whether anything else is serious, what it does, the cure.
+# What a setting of Postgres has to be, and what anything else does.
 _SETTINGS = {
-    "autovacuum": ("on", True, "tables grow without end, and get slow"),
-    "track_counts": ("on", True, "autovacuum does not know what to do"),
-    "fsync": ("on", True, "a crash of the machine can destroy the database"),
-    "full_page_writes": ("on", True, "a crash of the machine can destroy the database"),
+    "autovacuum": ("on", "tables grow without end, and get slow"),
+    "track_counts": ("on", "autovacuum does not know what to do"),
+    "fsync": ("on", "a crash of the machine can destroy the database"),
+    "full_page_writes": ("on", "a crash of the machine can destroy the database"),
     "synchronous_commit": (
         "on",
-        True,
         "a crash of Postgres can take back events that are committed",
     ),
     "session_replication_role": (
         "origin",
-        True,
         "triggers do not fire, so watched tables are silent",
     ),
-    "default_transaction_read_only": ("off", True, "nothing can be emitted or delivered"),
+    "default_transaction_read_only": ("off", "nothing can be emitted or delivered"),
 }
 _DURABLE = ("on", "local", "remote_write", "remote_apply")
 
@@ -206,11 +204,11 @@ async def _holders(patient: Patient) -> Faults:
 async def _server(patient: Patient) -> Faults:
     rows = await patient.database.rows("examine_settings")
     found: dict[str, str] = {row["name"]: row["value"] for row in rows}
-    for name, (wanted, is_serious, harm) in _SETTINGS.items():
+    for name, (wanted, harm) in _SETTINGS.items():
         allowed = _DURABLE if name == "synchronous_commit" else (wanted,)
         if found[name] not in allowed:
             cure = f"set {name} = {wanted}, for the server, the database or the role that has it so"
-            yield Fault("postgres", is_serious, f"{name} is {found[name]}: {harm}", cure)
+            yield Fault("postgres", True, f"{name} is {found[name]}: {harm}", cure)
     if await _is_standby(patient):
         cure = "name the primary in database.dsn, or add target_session_attrs=read-write to it"
         yield Fault("postgres", True, "it is a standby: nothing can be written there", cure)
