@@ -15,7 +15,7 @@ from aetherflow_hooks.config import Settings
 from aetherflow_hooks.db import migrate as migrate_database
 from aetherflow_hooks.db import pending
 from aetherflow_hooks.engine import Engine, start_engine
-from aetherflow_hooks.errors import ConfigInvalid, DatabaseUnavailable, InputRefused
+from aetherflow_hooks.errors import HooksError, InputRefused
 from aetherflow_hooks.watch import log, traces
 from aetherflow_hooks.watch.supervisor import feed_watchdog, tell
 
@@ -107,7 +107,7 @@ class Reloads:
                 settings = self._read_anew()
                 log.set_up(settings.log.level, settings.log.form)
                 await self._engine.reload(settings)
-            except (ConfigInvalid, DatabaseUnavailable) as error:
+            except HooksError as error:
                 log.log.error(log.LogEvent.SETTINGS_REFUSED, error=str(error))
             tell("READY=1")
 

@@ -1,9 +1,10 @@
 """status, numbers: how endpoints are doing, and how they did."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import click
@@ -80,17 +81,22 @@ def status(
         if len(rows) == limit and endpoint_id is None:
             click.echo(f"There may be more: --after {rows[-1]['id']}", err=True)
 
-    async def work(database: Database, _: Settings) -> None:
-        await look(database)
-        while watch:
-            await asyncio.sleep(WATCH_SECONDS)
-            try:
-                await look(database)
-            except DatabaseUnavailable as error:
-                click.echo(f"{error}; trying again", err=True)
+    if not watch:
+        with_database(settings, lambda db, _: look(db))
+        return
+    with suppress(KeyboardInterrupt):
+        with_database(settings, lambda db, _: _again_and_again(partial(look, db)))
 
-    with suppress(*[KeyboardInterrupt] * watch):
-        with_database(settings, work)
+
+async def _again_and_again(look: Callable[[], Awaitable[None]]) -> None:
+    """Look until somebody ends it; a Postgres that is away for a while does not."""
+    await look()
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        try:
+            await look()
+        except DatabaseUnavailable as error:
+            click.echo(f"{error}; trying again", err=True)
 
 
 def _print_whole(found: Mapping[str, Any], seen: Vitals | None) -> None:

@@ -48,10 +48,11 @@ class Archive:
         (table,) = measured
         blocks = table["blocks"]
         together = max(1, BYTES_TOGETHER * blocks // max(1, table["bytes"]))
-        part = self._folder / f".{name}.{secrets.token_hex(8)}.part"
+        whole = f"{table['database']}.{table['schema']}.{name}"
+        part = self._folder / f".{whole}.{secrets.token_hex(8)}.part"
         rows = 0
         try:
-            file = await asyncio.to_thread(_Part, part)
+            file = await asyncio.to_thread(_begin, part, f".{whole}.*.part")
             try:
                 for first in range(0, blocks, together):
                     lines = await self._database.rows(
@@ -62,7 +63,6 @@ class Archive:
                     await asyncio.to_thread(file.write, lines)
             finally:
                 await asyncio.to_thread(file.close)
-            whole = f"{table['database']}.{table['schema']}.{name}"
             await asyncio.to_thread(_settle, part, self._folder, whole)
         finally:
             part.unlink(missing_ok=True)
@@ -86,6 +86,13 @@ class _Part:
         self._raw.flush()
         os.fsync(self._raw.fileno())
         self._raw.close()
+
+
+def _begin(path: Path, others: str) -> _Part:
+    """Begin a file, without those that a process has left which was killed."""
+    for left in path.parent.glob(others):
+        left.unlink(missing_ok=True)
+    return _Part(path)
 
 
 def _settle(part: Path, folder: Path, name: str) -> None:

@@ -209,7 +209,7 @@ async def _server(patient: Patient) -> Faults:
         if found[name] not in allowed:
             cure = f"set {name} = {wanted}, for the server, the database or the role that has it so"
             yield Fault("postgres", True, f"{name} is {found[name]}: {harm}", cure)
-    if await _is_standby(patient):
+    if found["in_recovery"] == "true":
         cure = "name the primary in database.dsn, or add target_session_attrs=read-write to it"
         yield Fault("postgres", True, "it is a standby: nothing can be written there", cure)
     used, most = int(found["connections"]), int(found["max_connections"])

@@ -93,7 +93,10 @@ class Exposition(Collector):
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._find())
         done, _ = await asyncio.wait({self._looking}, timeout=LOOK_SECONDS)
-        return self._found if done else AWAY
+        if not done:
+            return AWAY
+        self._looking.result()  # a defect of ours is told as one
+        return self._found
 
     async def _find(self) -> None:
         try:

@@ -294,10 +294,13 @@ async def test_an_archive_is_never_written_over(world: World, tmp_path: Path) ->
     """It may be of another database of the same name, or of a process that was killed."""
     await add_old_day(world)
     database = await world.value("select current_database()")
+    left = tmp_path / f".{database}.aetherflow.events_20240115.0123456789abcdef.part"
+    left.write_bytes(b"half of it")
     there = tmp_path / f"{database}.aetherflow.events_20240115.ndjson.gz"
     there.write_bytes(b"of somebody else")
     await sweep(world, archive_folder=str(tmp_path)).turn()
     assert there.read_bytes() == b"of somebody else"
+    assert not left.exists()
     (row,) = lines_in(tmp_path / f"{database}.aetherflow.events_20240115.2.ndjson.gz")
     assert row["type"] == "a"
 

@@ -368,3 +368,19 @@ async def test_what_stands_in_the_way_of_a_check_is_a_fault_and_the_others_go_on
     assert told.keys() == {"indexes", "pooler", "keys"}
     assert "cannot be reached" in told["pooler"]
     assert "cannot be read" in told["keys"]
+
+
+async def test_a_standby_is_found_and_told_as_one(own_server: EmbeddedPostgres) -> None:
+    settings = settings_for(await own_server.start())
+    await migrate(settings)
+    await own_server.stop()
+    signal = own_server.base / "data" / "standby.signal"
+    signal.touch()
+    shutil.chown(signal, signal.parent.stat().st_uid)
+    await own_server.start()
+    try:
+        (fault,) = await _diagnose(settings)
+    finally:
+        await own_server.stop()
+    assert (fault.check, fault.is_serious) == ("postgres", True)
+    assert "it is a standby" in fault.found
