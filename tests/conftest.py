@@ -376,6 +376,12 @@ class World:
             await self.settled()
 
 
+def secret_part(key: str) -> str:
+    """Give of a token, a session's key or a link's what is not its id: 256 bits in base64."""
+    # By its length, since it may have underscores of its own, as what it is parted by.
+    return key[-43:]
+
+
 async def until(
     ask: Callable[[], Awaitable[Any]], what: str = "it", *, timeout_seconds: float = 15
 ) -> Any:

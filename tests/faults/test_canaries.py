@@ -18,6 +18,7 @@ from aetherflow_hooks.receive import verify, verify_body
 from aetherflow_hooks.rules.sealing import write_key
 from aetherflow_hooks.web.api import ROUTES
 from aetherflow_hooks.web.dashboard.pages import PAGES
+from tests.conftest import secret_part
 from tests.contract.test_cli import run
 from tests.folders import roomy_folder
 from tests.web.conftest import PREFIX, free_port
@@ -53,7 +54,7 @@ async def test_no_secret_is_found_anywhere(tmp_path: Path) -> None:
     await postgres.start()
     try:
         opened_with = await in_a_run_where_all_goes_wrong(postgres, tmp_path)
-        secrets = [*SECRETS, opened_with.rpartition("_")[2]]
+        secrets = [*SECRETS, secret_part(opened_with)]
         dumped = await asyncio.create_subprocess_exec(
             *(str(postgres._bin_dir / "pg_dump"), "--dbname", postgres.dsn()),
             stdout=asyncio.subprocess.PIPE,
@@ -209,7 +210,7 @@ async def in_a_run_where_all_goes_wrong(postgres: EmbeddedPostgres, tmp_path: Pa
         verify(request.body, request.headers, SECRET)
     assert logs.count("post.done") >= 40
     assert "Traceback" not in logs
-    assert hits(logs, [*UNLOGGED, opened_with.rpartition("_")[2]]) == []
+    assert hits(logs, [*UNLOGGED, secret_part(opened_with)]) == []
     for text in answers:
         assert hits(text, [*SECRETS, PASSWORD, opened_with]) == []
     for text in told:
