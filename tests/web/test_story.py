@@ -5,6 +5,7 @@ from typing import Any
 
 from aetherflow_hooks.manage.tokens import Scope
 from aetherflow_hooks.receive.signatures import verify
+from aetherflow_hooks.web.shapes import EndpointChangeShape
 from tests.web.conftest import Api, Client
 
 
@@ -135,6 +136,43 @@ async def test_events_are_listed_scheduled_and_expunged(api: Api) -> None:
     shown = await client.get(f"/events/{ids[0]}")
     assert (shown["data"], shown["type"]) == (None, "a.b")
     assert (await client("GET", f"/events/{ids[0]}")).body.find(b"canary") < 0
+
+
+async def test_null_asks_for_the_setting_and_otherwise_for_nothing(api: Api) -> None:
+    client = await api.client()
+    falling_back = {
+        "rate_per_second": 50.0,
+        "max_in_flight": 3,
+        "timeout_seconds": 7.0,
+        "retry_schedule_seconds": [1.0, 2.0],
+        "filter": '($."n" == 1)',
+        "payload_version": "1",
+    }
+    staying = {
+        "url": api.world.receiver.url("/a"),
+        "events": ["a.*"],
+        "description": "x",
+        "burst": 2,
+        "channels": ["eu"],
+        "traced": True,
+        "labels": ["gold"],
+        "metadata": {"a": 1},
+    }
+    asked = {**falling_back, **staying, "headers": {"X-Team": "a"}}
+    assert {*asked, "ordering", "version"} == set(EndpointChangeShape.model_fields)
+    added = (await client("POST", "/endpoints", asked)).given(201)
+    for name, value in {**falling_back, **staying}.items():
+        assert added[name] == value
+    path = f"/endpoints/{added['id']}"
+    for name in asked:
+        (await client("PATCH", path, {name: None})).given()
+    shown = await client.get(path)
+    assert {name: shown[name] for name in staying} == staying
+    assert shown["headers"] == ["X-Team"]
+    plain = (await client("POST", "/endpoints", {"url": staying["url"]})).given(201)
+    assert {name: shown[name] for name in falling_back} == {
+        name: plain[name] for name in falling_back
+    }
 
 
 async def test_the_api_takes_and_tells_channels(api: Api) -> None:

@@ -1,7 +1,8 @@
 """Endpoints."""
 
 from http import HTTPStatus
-from typing import Any, cast
+from types import NoneType
+from typing import Any, cast, get_args, get_type_hints
 
 from aetherflow_hooks.manage import endpoints, secrets
 from aetherflow_hooks.manage.endpoints import EndpointChange, NewEndpoint
@@ -9,6 +10,11 @@ from aetherflow_hooks.manage.tokens import Scope
 from aetherflow_hooks.manage.trial import try_endpoint
 from aetherflow_hooks.web import shapes
 from aetherflow_hooks.web.routes import Call, members, route
+
+# What null has a meaning for. Of anything else nothing is asked by it.
+FALLING_BACK = {
+    name for name, type_ in get_type_hints(EndpointChange).items() if NoneType in get_args(type_)
+}
 
 
 async def own(call: Call, endpoint_id: str) -> dict[str, Any]:
@@ -63,18 +69,7 @@ async def change(
     await own(call, endpoint_id)
     given = body.model_dump(exclude_unset=True)
     version = given.pop("version", None)
-    for name in (
-        "url",
-        "events",
-        "description",
-        "headers",
-        "burst",
-        "channels",
-        "labels",
-        "metadata",
-    ):
-        if name in given and given[name] is None:
-            del given[name]  # it has no setting to fall back to, so nothing is asked for
+    given = {name: it for name, it in given.items() if it is not None or name in FALLING_BACK}
     changed = await endpoints.change_endpoint(
         call.database,
         endpoint_id,
