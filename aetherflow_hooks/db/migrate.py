@@ -147,14 +147,15 @@ async def _apply(connection: Any, schema: str, number: int, name: str, sql: str)
         DatabaseUnavailable: somebody has kept a table for all the time.
     """
     noted = "insert into aetherflow.migrations (number, name) values ($1, $2)"
-    if _BREAKING.search(sql):
-        noted = noted.replace("name)", "name, is_breaking)").replace("$2)", "$2, true)")
+    marked = "update aetherflow.migrations set is_breaking = true where number = $1"
     for _ in range(LOCK_TRIES):
         with suppress(asyncpg.LockNotAvailableError):
             async with connection.transaction():
                 await connection.execute(f"set local lock_timeout = '{LOCK_MILLISECONDS}ms'")
                 await connection.execute(in_schema(sql, schema))
                 await connection.execute(in_schema(noted, schema), number, name)
+                if _BREAKING.search(sql):
+                    await connection.execute(in_schema(marked, schema), number)
             return
         await asyncio.sleep(LOCK_PAUSE_SECONDS)
     raise DatabaseUnavailable(

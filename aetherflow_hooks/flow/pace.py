@@ -108,9 +108,9 @@ class Pace:
     def is_held_up(self, endpoint_id: str) -> bool:
         """Tell whether an endpoint's work has to wait: for its rate, its failures or its slots."""
         now, lane = time.monotonic(), self._lanes.get(endpoint_id)
-        if lane is None or self._slots.capacity(now) <= 0:
-            return self._slots.capacity(now) <= 0
-        return lane.is_shut or lane.held or self._room(lane, now) <= 0
+        if self._slots.capacity(now) <= 0:
+            return True
+        return lane is not None and (lane.is_shut or lane.held or self._room(lane, now) <= 0)
 
     def wanted(self) -> Wanted | None:
         """Say what can be leased now, of one shard.

@@ -7,7 +7,7 @@ changes nothing, and asks for nothing that takes long.
 import asyncio
 import resource
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import NamedTuple
 
 from aetherflow_hooks.config import Settings
@@ -57,29 +57,29 @@ class Patient(NamedTuple):
     database: Database
     settings: Settings
     vitals: Vitals
+    server: Mapping[str, str]  # how Postgres is set up
     reach: Reach
 
 
 Faults = AsyncIterator[Fault]
 Check = Callable[[Patient], Faults]
 
-# What a setting of Postgres has to be, and what anything else does.
-_SETTINGS = {
-    "autovacuum": ("on", "tables grow without end, and get slow"),
-    "track_counts": ("on", "autovacuum does not know what to do"),
-    "fsync": ("on", "a crash of the machine can destroy the database"),
-    "full_page_writes": ("on", "a crash of the machine can destroy the database"),
+# What a setting of Postgres may be, best first, and what anything else does.
+_SETTINGS: dict[str, tuple[tuple[str, ...], str]] = {
+    "autovacuum": (("on",), "tables grow without end, and get slow"),
+    "track_counts": (("on",), "autovacuum does not know what to do"),
+    "fsync": (("on",), "a crash of the machine can destroy the database"),
+    "full_page_writes": (("on",), "a crash of the machine can destroy the database"),
     "synchronous_commit": (
-        "on",
+        ("on", "local", "remote_write", "remote_apply"),
         "a crash of Postgres can take back events that are committed",
     ),
     "session_replication_role": (
-        "origin",
+        ("origin",),
         "triggers do not fire, so watched tables are silent",
     ),
-    "default_transaction_read_only": ("off", "nothing can be emitted or delivered"),
+    "default_transaction_read_only": (("off",), "nothing can be emitted or delivered"),
 }
-_DURABLE = ("on", "local", "remote_write", "remote_apply")
 
 
 async def diagnose(settings: Settings, *, reach: Reach) -> list[Fault]:
@@ -99,7 +99,9 @@ async def diagnose(settings: Settings, *, reach: Reach) -> list[Fault]:
     async with Database(settings.database) as database:
         try:
             seen = await vitals(database, settings.engine.shard_lease_seconds)
-            patient = Patient(database, settings, seen, reach)
+            rows = await database.rows("examine_settings")
+            server = {row["name"]: row["value"] for row in rows}
+            patient = Patient(database, settings, seen, server, reach)
         except DatabaseUnfit as error:
             return [_unable("rights", error)]
         faults = [fault for name in CHECKS for fault in await _faults(name, patient)]
@@ -202,14 +204,13 @@ async def _holders(patient: Patient) -> Faults:
 
 
 async def _server(patient: Patient) -> Faults:
-    rows = await patient.database.rows("examine_settings")
-    found: dict[str, str] = {row["name"]: row["value"] for row in rows}
-    for name, (wanted, harm) in _SETTINGS.items():
-        allowed = _DURABLE if name == "synchronous_commit" else (wanted,)
+    found = patient.server
+    for name, (allowed, harm) in _SETTINGS.items():
         if found[name] not in allowed:
-            cure = f"set {name} = {wanted}, for the server, the database or the role that has it so"
+            wanted = f"{name} = {allowed[0]}"
+            cure = f"set {wanted}, for the server, the database or the role that has it so"
             yield Fault("postgres", True, f"{name} is {found[name]}: {harm}", cure)
-    if found["in_recovery"] == "true":
+    if _is_standby(patient):
         cure = "name the primary in database.dsn, or add target_session_attrs=read-write to it"
         yield Fault("postgres", True, "it is a standby: nothing can be written there", cure)
     used, most = int(found["connections"]), int(found["max_connections"])
@@ -218,9 +219,8 @@ async def _server(patient: Patient) -> Faults:
         yield Fault("postgres", False, f"{used} of {most} connections are taken", cure)
 
 
-async def _is_standby(patient: Patient) -> bool:
-    rows = await patient.database.rows("examine_settings")
-    return any(row["name"] == "in_recovery" and row["value"] == "true" for row in rows)
+def _is_standby(patient: Patient) -> bool:
+    return patient.server["in_recovery"] == "true"
 
 
 async def _triggers(patient: Patient) -> Faults:
@@ -259,7 +259,7 @@ async def _partitions(patient: Patient) -> Faults:
 
 
 async def _pooler(patient: Patient) -> Faults:
-    if await _is_standby(patient):
+    if _is_standby(patient):
         return  # nothing can be listened for there
     pooler = await patient.database.look_for_pooler()
     if pooler.is_there and not pooler.tells:
