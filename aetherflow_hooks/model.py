@@ -14,6 +14,7 @@ Offer     what pace has room for, should it happen to come.
 Values made once per delivery are named tuples, which cost a third of a frozen dataclass.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -119,6 +120,12 @@ class Wanted(NamedTuple):
     shard: int
     rooms: dict[str, int]  # by endpoint, how many deliveries it can take
     sinces_seconds_ago: list[float]  # for each of them: nothing was due longer ago
+    is_ordered: bool = False  # it is of a single endpoint, which has an order
+
+
+def rooms_of(wanted: Iterable[Wanted]) -> dict[str, int]:
+    """Say how many deliveries each endpoint can take, of whatever shard."""
+    return {endpoint_id: room for it in wanted for endpoint_id, room in it.rooms.items()}
 
 
 class Offer(NamedTuple):
@@ -132,7 +139,7 @@ class Offer(NamedTuple):
 class Leased(NamedTuple):
     """What was taken on lease."""
 
-    wanted: Wanted | None  # what it was taken for; None: an Offer
+    wanted: list[Wanted] | None  # what it was taken for; None: an Offer
     work: list[tuple[Delivery, Event | None]]  # None: nothing is to be sent any more
     endpoints: dict[str, Endpoint]  # those that have changed since they were last seen
 

@@ -149,15 +149,22 @@ class Database:
         Raises:
             DatabaseUnavailable: it may have been carried out, or not.
         """
+        return await self.rows_of_each(statement, [values])
+
+    async def rows_of_each(self, statement: str, each: Sequence[Sequence[Any]]) -> Sequence[Row]:
+        """Run a statement once with each of these values, in one round trip; give all its rows.
+
+        Together they are one transaction. Raises as `rows` does.
+        """
         took = self.took.get(statement) or self.took.setdefault(statement, Summary())
         began = time.monotonic()
         try:
-            return await self._fetch(self._statements[statement], values)
+            return await self._fetch(self._statements[statement], each)
         except AlreadyThere:
             again = self._statements.get(again_of(statement))
             if again is None:
                 raise
-            return await self._fetch(again, values)
+            return await self._fetch(again, each)
         finally:
             took.saw(time.monotonic() - began)
 
@@ -190,15 +197,12 @@ class Database:
             await transaction.commit()
             return found
 
-    async def _fetch(self, sql: str, values: Sequence[Any]) -> Sequence[Row]:
+    async def _fetch(self, sql: str, each: Sequence[Sequence[Any]]) -> Sequence[Row]:
         async with sorted_errors(), self._connection() as connection:
-            found: Sequence[Row]
             if self.is_pooled and self._bound is None:
                 async with self._transaction(connection):
-                    found = await connection.fetch(sql, *values)
-            else:
-                found = await connection.fetch(sql, *values)
-            return found
+                    return await _fetch_each(connection, sql, each)
+            return await _fetch_each(connection, sql, each)
 
     async def value(self, statement: str, *values: Any) -> Any:
         """Run a statement by its name; give the first column of its first row, or None."""
@@ -242,3 +246,12 @@ class Database:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+async def _fetch_each(connection: Any, sql: str, each: Sequence[Sequence[Any]]) -> Sequence[Row]:
+    found: Sequence[Row]
+    if len(each) == 1:
+        found = await connection.fetch(sql, *each[0])
+    else:
+        found = await connection.fetchmany(sql, each)
+    return found

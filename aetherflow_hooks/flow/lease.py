@@ -1,7 +1,7 @@
 """Lease: take due deliveries for a limited time.
 
-Takes    what pace wants: endpoints of one shard, and how many each can take now; and what fan-out
-         has leased at once.
+Takes    what pace wants: endpoints, and how many each can take now; and what fan-out has leased at
+         once.
 Hands on deliveries with their events, each on a lease that nobody else holds.
 Holds    two engines never hold the same delivery; a lost lease can write nothing.
 """
@@ -46,7 +46,7 @@ class Lease:
         database: Database,
         settings: Settings,
         *,
-        wanted: Callable[[], Wanted | None],
+        wanted: Callable[[], list[Wanted]],
         may_wait: Callable[[int], bool],
         open_rooms: Callable[[int], list[tuple[Endpoint, int]]],
         known: Callable[[str], Endpoint | None],
@@ -54,7 +54,7 @@ class Lease:
         versions: Callable[[Mapping[Version, int]], Awaitable[Mapping[Version, Event | None]]],
         on_late: Callable[[Collection[str], float], None],
         hand_on: Callable[[Leased], None],
-        hand_back: Callable[[Wanted], None],
+        hand_back: Callable[[list[Wanted]], None],
     ) -> None:
         """Ask `wanted` what to take and `known` for endpoints as they were last seen.
 
@@ -90,17 +90,24 @@ class Lease:
         self.wake = asyncio.Event()
 
     async def turn(self) -> float:
-        """Take what is wanted of one shard; tell when to come again, in seconds."""
+        """Take what is wanted; tell when to come again, in seconds."""
         await self._resolve_doubts()
         wanted = self._wanted()
-        if wanted is None:
+        if not wanted:
             return IDLE_SECONDS
+        # Nobody waits for the statements of an endpoint that has an order, but that endpoint.
+        plain = [it for it in wanted if not it.is_ordered]
+        parts = [plain] if plain else []
+        parts += [[it] for it in wanted if it.is_ordered]
         try:
-            leased = await self._take(wanted)
+            while parts:
+                leased = await self._take(parts[0])
+                del parts[0]
+                self._hand_on(leased)
         except BaseException:
-            self._hand_back(wanted)
+            for part in parts:
+                self._hand_back(part)
             raise
-        self._hand_on(leased)
         return 0.0
 
     def use(self, settings: Settings) -> None:
@@ -223,23 +230,33 @@ class Lease:
         if self._offered_to > OFFER_TO_MANY and self._offer_use < OFFER_USE_MIN:
             self._offers_to_skip = OFFERS_SKIPPED
 
-    async def _take(self, wanted: Wanted) -> Leased:
+    async def _take(self, wanted: list[Wanted]) -> Leased:
+        """Take what is wanted of endpoints without an order, or of one that has one."""
         token = random.getrandbits(63)
         asked_at = time.monotonic()
+        doubts = [(it, token) for it in wanted]
+        rows: Sequence[Row]
         try:
-            rows = await self._take_unordered(wanted, token)
-            for endpoint_id, room in wanted.rooms.items():
-                if self._is_ordered(endpoint_id):
-                    rows += await self._take_ordered(wanted.shard, endpoint_id, room, token)
+            if wanted[0].is_ordered:
+                rows = await self._take_ordered(wanted[0], token)
+            else:
+                rows = await self._database.rows_of_each(
+                    "lease_deliveries",
+                    [
+                        (shard, list(rooms), list(rooms.values()), since, *self._lease_times, token)
+                        for shard, rooms, since, _ in wanted
+                    ],
+                )
         except BaseException:
-            self._doubtful.append((wanted, token))
+            self._doubtful += doubts
             raise
         told_at = time.monotonic()
         versions: dict[str, int] = {}
         deliveries = []
+        shards = {endpoint_id: it.shard for it in wanted for endpoint_id in it.rooms}
         for endpoint_id, event_id, shard, attempt, leased_at, expired, overdue, version in rows:
             versions[endpoint_id] = version
-            of = wanted.shard, endpoint_id, event_id, shard, attempt, token
+            of = shards[endpoint_id], endpoint_id, event_id, shard, attempt, token
             deliveries.append(Delivery(*of, leased_at, asked_at, expired, overdue, told_at))
         stale = [it for it, version in versions.items() if not self._is_fresh(it, version)]
         try:
@@ -252,38 +269,23 @@ class Lease:
                 work += await self._fetch_versions(deliveries, pins)
         except BaseException:
             # Ours, but they cannot be sent: each lease left so would cost an attempt.
-            self._doubtful.append((wanted, token))
+            self._doubtful += doubts
             raise
         self.counts["lease"] += len(deliveries)
-        log.debug(LogEvent.LEASE_TAKEN, shard=wanted.shard, deliveries=len(deliveries))
+        log.debug(
+            LogEvent.LEASE_TAKEN, shards=[it.shard for it in wanted], deliveries=len(deliveries)
+        )
         work.sort(key=lambda it: it[0].event_id)  # the order of an UPDATE is none
         return Leased(wanted, work, endpoints)
 
-    async def _take_unordered(self, wanted: Wanted, token: int) -> list[Row]:
-        asked = [
-            (endpoint_id, room, since)
-            for (endpoint_id, room), since in zip(
-                wanted.rooms.items(), wanted.sinces_seconds_ago, strict=True
-            )
-            if not self._is_ordered(endpoint_id)
-        ]
-        if not asked:
-            return []
-        ids, rooms, sinces = zip(*asked, strict=True)
-        rows = await self._database.rows(
-            "lease_deliveries", wanted.shard, ids, rooms, sinces, *self._lease_times, token
-        )
-        return list(rows)
-
-    async def _take_ordered(
-        self, shard: int, endpoint_id: str, room: int, token: int
-    ) -> list[tuple[Any, ...]]:
+    async def _take_ordered(self, wanted: Wanted, token: int) -> list[tuple[Any, ...]]:
         """Take the first of each key, going on behind the key that was the last before."""
+        ((endpoint_id, room),) = wanted.rooms.items()
         after = self._last_keys.pop(endpoint_id, "")
         is_last_round = not after
         taken: list[tuple[Any, ...]] = []
         while True:
-            asked = shard, endpoint_id, after, KEYS_MAX, room - len(taken)
+            asked = wanted.shard, endpoint_id, after, KEYS_MAX, room - len(taken)
             rows = await self._database.rows("lease_ordered", *asked, *self._lease_times, token)
             last_key, keys = after, 0
             for *row, key, keys_seen in rows:
@@ -301,10 +303,6 @@ class Lease:
                 return taken
             else:
                 after, is_last_round = "", True
-
-    def _is_ordered(self, endpoint_id: str) -> bool:
-        endpoint = self._known(endpoint_id)
-        return endpoint is not None and endpoint.ordering is not None
 
     def _make_offer(self, open_rooms: list[tuple[Endpoint, int]]) -> Offer:
         rooms: dict[str, tuple[int, float]] = {}
@@ -326,8 +324,10 @@ class Lease:
         while self._doubtful:
             wanted, token = doubt = self._doubtful.pop()
             try:
-                for endpoint_id in filter(self._is_ordered, wanted.rooms):
+                if wanted.is_ordered:
+                    (endpoint_id,) = wanted.rooms
                     await self._database.rows("return_ordered", wanted.shard, endpoint_id, token)
+                    continue
                 await self._database.rows(
                     "return_doubtful", wanted.shard, list(wanted.rooms), token, DOUBTFUL_ROWS_MAX
                 )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 
 from aetherflow_hooks.config import LeaseSettings, PaceSettings
-from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Wanted
+from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Wanted, rooms_of
 from aetherflow_hooks.rules.bucket import Bucket
 from aetherflow_hooks.rules.lane import Lane, Reply
 from aetherflow_hooks.rules.slots import SPACING_SECONDS, Slots
@@ -112,8 +112,8 @@ class Pace:
             return True
         return lane is not None and (lane.is_shut or lane.held or self._room(lane, now) <= 0)
 
-    def wanted(self) -> Wanted | None:
-        """Say what can be leased now, of one shard.
+    def wanted(self) -> list[Wanted]:
+        """Say what can be leased now, of each shard.
 
         The shards come in turn, and so do a shard's endpoints; each gets a fair part of a batch.
         """
@@ -123,24 +123,23 @@ class Pace:
             if self._turns and self._asked_again_at <= now:
                 self._asked_again_at = now + SPACING_SECONDS
                 asyncio.get_running_loop().call_later(SPACING_SECONDS, self.on_room)
-            return None
-        taken = self._turns.take(
+            return []
+        wanted = self._turns.take(
             capacity,
+            now,
             holds=lambda shard: self._holds(shard, now),
             room=lambda lane: self._room(lane, now),
         )
-        if taken is None:
-            return None
-        shard, rooms = taken
-        self._slots.take(sum(rooms.values()), now)
-        by_endpoint = {lane.endpoint.id: room for lane, room in rooms.items()}
-        return Wanted(shard, by_endpoint, [lane.ask(now) for lane in rooms])
+        if wanted:
+            self._slots.take(sum(rooms_of(wanted).values()), now)
+        return wanted
 
     def take(self, leased: Leased) -> None:
         """Take over what was leased."""
         for endpoint_id, endpoint in leased.endpoints.items():
             self._lanes[endpoint_id].renew(endpoint)
-        wanted, now = leased.wanted, time.monotonic()
+        is_offer, now = leased.wanted is None, time.monotonic()
+        rooms = rooms_of(leased.wanted or ())
         got: Counter[str] = Counter()
         strays = []
         for delivery, event in leased.work:
@@ -149,16 +148,16 @@ class Pace:
                 strays.append(delivery)
                 continue
             got[delivery.endpoint_id] += 1
-            self._slots.leased += wanted is None  # else they were counted when they were asked for
+            self._slots.leased += is_offer  # else they were counted when they were asked for
             if event is None:
                 self._slots.leased -= 1
             else:
                 lane.waiting.append((delivery, event))
-        for endpoint_id in wanted.rooms if wanted else got:
+        for endpoint_id in got if is_offer else rooms:
             lane = self._lanes[endpoint_id]
             self._lively.add(lane)
-            if wanted:
-                not_there = wanted.rooms[endpoint_id] - got[endpoint_id]
+            if not is_offer:
+                not_there = rooms[endpoint_id] - got[endpoint_id]
                 self._slots.leased -= not_there
                 lane.get(all_=not_there > 0)
             if lane.is_shut or self._stopping or not self._holds(lane.endpoint.shard, now):
@@ -191,9 +190,9 @@ class Pace:
         more = self._lease.batch_max // min(len(rooms) + 1, MORE_SHARES)
         return [(endpoint, room + more) for endpoint, room in rooms]
 
-    def take_none(self, wanted: Wanted) -> None:
+    def take_none(self, wanted: list[Wanted]) -> None:
         """Note that leases could not be asked for."""
-        for endpoint_id, room in wanted.rooms.items():
+        for endpoint_id, room in rooms_of(wanted).items():
             lane = self._lanes[endpoint_id]
             lane.get(all_=False)
             self._slots.leased -= room

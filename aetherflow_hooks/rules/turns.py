@@ -3,10 +3,11 @@
 from collections import deque
 from collections.abc import Callable
 
-from aetherflow_hooks.model import Endpoint
+from aetherflow_hooks.model import Endpoint, Wanted
 from aetherflow_hooks.rules.lane import SMOOTHING, Lane, Standing, ahead
 from aetherflow_hooks.rules.slots import LIVELY_MAX
 
+ENOUGH = 20  # leases for one lane that are worth their part of a statement
 TRIAL_PART = 4  # a quarter of the slots for endpoints of each standing that is not proven
 
 
@@ -43,32 +44,47 @@ class Turns:
         return list(lanes)
 
     def take(
-        self, capacity: int, *, holds: Callable[[int], bool], room: Callable[[Lane], int]
-    ) -> tuple[int, dict[Lane, int]] | None:
-        """Take lanes of the next shard that is held and has any; give the shard and their rooms.
+        self,
+        capacity: int,
+        now: float,
+        *,
+        holds: Callable[[int], bool],
+        room: Callable[[Lane], int],
+    ) -> list[Wanted]:
+        """Take lanes of the next shards that are held, to be asked for now.
 
-        Each gets a fair part of `capacity`, as far as it has room.
+        Each gets a fair part of `capacity`, as far as it has room. Where few lanes wait, all are
+        taken: mostly there is a single delivery for each. A shard with lanes that have an order is
+        the last one: those take statements of their own, and meanwhile others can be at the next.
         """
+        taken = []
+        left = capacity
+        most = max(ENOUGH, capacity // max(1, self._count))
         for _ in range(len(self._shards)):
             shard = self._shards[0]
             self._shards.rotate(-1)
             lanes = self._lanes[shard]
             if not lanes or not holds(shard):
                 continue
-            quantum = max(1, capacity // len(lanes))
-            rooms: dict[Lane, int] = {}
-            left = capacity
+            quantum = max(1, min(left // len(lanes), most))
+            plain, ordered = Wanted(shard, {}, []), []
             while lanes and left:
                 lane = lanes.popleft()
                 lane.ready = False
                 self._count -= 1
                 part = min(room(lane), quantum, left)
                 if part > 0:
-                    rooms[lane] = part
+                    wanted = plain
+                    if lane.endpoint.ordering is not None:
+                        wanted = Wanted(shard, {}, [], is_ordered=True)
+                        ordered.append(wanted)
+                    wanted.rooms[lane.endpoint.id] = part
+                    wanted.sinces_seconds_ago.append(lane.ask(now))
                     left -= part
-            if rooms:
-                return shard, rooms
-        return None
+            taken += [plain, *ordered] if plain.rooms else ordered
+            if not left or ordered:
+                break
+        return taken
 
 
 class Lively:

@@ -520,14 +520,14 @@ async def test_an_attempt_does_not_begin_later_than_it_does(
     world: World, monkeypatch: pytest.MonkeyPatch, statement: str
 ) -> None:
     """However long a statement waits for its connection before the lease begins."""
-    rows = Database.rows
+    rows = Database.rows_of_each
 
-    async def late(self: Database, name: str, *values: Any) -> Any:
+    async def late(self: Database, name: str, each: Any) -> Any:
         if name == statement:
             await asyncio.sleep(0.5)
-        return await rows(self, name, *values)
+        return await rows(self, name, each)
 
-    monkeypatch.setattr(Database, "rows", late)
+    monkeypatch.setattr(Database, "rows_of_each", late)
     await world.endpoint("/", "500,200", retry_schedule_seconds=[0.01])
     async with world.engine():
         await world.emit()

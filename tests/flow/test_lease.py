@@ -1,8 +1,10 @@
 """Lease alone: what is taken, by whom, and what becomes of it."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 import pytest
@@ -22,11 +24,11 @@ class Holder:
     """Something that leases in place of pace."""
 
     def __init__(self, world: World, settings: Settings | None = None) -> None:
-        self.wanted: Wanted | None = None
+        self.wanted: list[Wanted] = []
         self.open: list[tuple[Endpoint, int]] = []
         self.endpoints: dict[str, Endpoint] = {}
         self.leased: list[Leased] = []
-        self.back: list[Wanted] = []
+        self.back: list[list[Wanted]] = []
         self.late: set[str] = set()
         self.lease = Lease(
             world.database,
@@ -43,11 +45,11 @@ class Holder:
         )
 
     async def take(self, room: int, *endpoint_ids: str) -> Leased:
-        """Take up to `room` deliveries of each endpoint of one shard."""
-        shard = int(endpoint_ids[0][-3:], 16) % 16
-        self.wanted = Wanted(
-            shard, dict.fromkeys(endpoint_ids, room), [EVER_SECONDS] * len(endpoint_ids)
-        )
+        """Take up to `room` deliveries of each endpoint."""
+        self.wanted = [
+            Wanted(int(endpoint_id[-3:], 16) % 16, {endpoint_id: room}, [EVER_SECONDS])
+            for endpoint_id in endpoint_ids
+        ]
         assert await self.lease.turn() == 0
         return self.leased[-1]
 
@@ -185,15 +187,15 @@ async def test_what_may_have_been_taken_by_a_broken_statement_is_given_back(
     """The connection is lost after the lease was committed and before we heard of it."""
     endpoint_id = await deliveries(world, 3)
     holder = Holder(world)
-    rows = world.database.rows
+    rows = world.database.rows_of_each
 
-    async def broken(statement: str, *values: object) -> object:
-        result = await rows(statement, *values)
+    async def broken(statement: str, each: Sequence[Sequence[Any]]) -> object:
+        result = await rows(statement, each)
         if statement == "lease_deliveries":
             raise DatabaseUnavailable("lost")
         return result
 
-    monkeypatch.setattr(world.database, "rows", broken)
+    monkeypatch.setattr(world.database, "rows_of_each", broken)
     with pytest.raises(DatabaseUnavailable):
         await holder.take(2, endpoint_id)
     assert holder.back == [holder.wanted]
@@ -202,6 +204,46 @@ async def test_what_may_have_been_taken_by_a_broken_statement_is_given_back(
     monkeypatch.undo()
     assert len((await holder.take(3, endpoint_id)).work) == 3
     assert await world.value("select max(attempt) from aetherflow.deliveries") == 1
+
+
+async def test_an_endpoint_with_an_order_delays_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever becomes of its statements: only its own part of what was wanted is given back."""
+    plain = await deliveries(world, 2)
+    holder = Holder(world)
+    ordered = Wanted(0, {"ep_other": 1}, [EVER_SECONDS], is_ordered=True)
+    holder.wanted = [Wanted(int(plain[-3:], 16) % 16, {plain: 5}, [EVER_SECONDS]), ordered]
+    rows = world.database.rows
+    handed_on: list[int] = []
+
+    async def broken(statement: str, *values: object) -> object:
+        if statement == "lease_ordered":
+            handed_on.extend(len(leased.work) for leased in holder.leased)
+            raise DatabaseUnavailable("lost")
+        return await rows(statement, *values)
+
+    monkeypatch.setattr(world.database, "rows", broken)
+    with pytest.raises(DatabaseUnavailable):
+        await holder.lease.turn()
+    assert handed_on == [2]
+    assert holder.back == [[ordered]]
+
+
+async def test_leases_of_several_shards_are_taken_all_or_none(world: World) -> None:
+    """They are one round trip, and one transaction."""
+    ids = {int(id_[-3:], 16) % 16: id_ for id_ in [await deliveries(world, 1) for _ in range(8)]}
+    assert len(ids) > 1
+    asked = [
+        (shard, [id_], [5], [EVER_SECONDS], timeout_seconds, 20.0, 7)
+        for timeout_seconds in (10.0, -1e300)  # of the second no time can be made
+        for shard, id_ in ids.items()
+    ]
+    with pytest.raises(Exception, match="interval out of range"):
+        await world.database.rows_of_each("lease_deliveries", asked)
+    leased = await Holder(world).take(5, *ids.values())
+    assert {delivery.endpoint_id for delivery, _ in leased.work} == set(ids.values())
+    assert {delivery.attempt for delivery, _ in leased.work} == {1}
 
 
 async def test_what_cannot_be_read_is_given_back_and_costs_no_attempt(
@@ -296,7 +338,7 @@ async def test_leases_of_a_fan_out_in_doubt_are_ended(world: World) -> None:
     )
     holder.lease.doubt(offer)
     assert holder.lease.is_in_doubt
-    holder.wanted = None
+    holder.wanted = []
     await holder.lease.turn()
     assert not holder.lease.is_in_doubt
     mine = "select count(*) from aetherflow.deliveries where lease_token = $1"

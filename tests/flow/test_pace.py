@@ -20,7 +20,7 @@ from aetherflow_hooks.model import (
     Leased,
     NotReached,
     TimedOut,
-    Wanted,
+    rooms_of,
 )
 from aetherflow_hooks.rules.bucket import Bucket
 from aetherflow_hooks.rules.lane import EVER_SECONDS, LATE_SECONDS, Lane, Reply, reply_of
@@ -73,13 +73,17 @@ class Bench:
     def lease_all(self, has: Counter[str] | None = None) -> int:
         """Give pace whatever it wants, as far as a database `has` it; tell how much."""
         count = 0
-        while (wanted := self.pace.wanted()) is not None:
-            rooms = Counter(wanted.rooms)
+        while wanted := self.pace.wanted():
+            rooms = Counter({id_: room for it in wanted for id_, room in it.rooms.items()})
             if has is not None:
                 rooms &= has
                 has -= rooms
+            shards = {id_: it.shard for it in wanted for id_ in it.rooms}
             work = [
-                (delivery(wanted, endpoint_id, number), Event(f"evt_{number:024x}", "a", b"{}"))
+                (
+                    delivery(shards[endpoint_id], endpoint_id, number),
+                    Event(f"evt_{number:024x}", "a", b"{}"),
+                )
                 for endpoint_id, room in rooms.items()
                 for number in range(room)
             ]
@@ -88,9 +92,9 @@ class Bench:
         return count
 
 
-def delivery(wanted: Wanted, endpoint_id: str, number: int) -> Delivery:
+def delivery(shard: int, endpoint_id: str, number: int) -> Delivery:
     return Delivery(
-        shard=wanted.shard,
+        shard=shard,
         endpoint_id=endpoint_id,
         event_id=f"evt_{number:024x}",
         event_shard=0,
@@ -329,9 +333,8 @@ async def test_what_fan_out_has_leased_is_sent_or_given_back() -> None:
     bench.lease_all(Counter("ab"))
     await bench.answer_all()
     bench.lease_all(Counter())
-    wanted = Wanted(0, {"a": 2, "b": 1, "gone": 1}, [])
     work = [
-        (delivery(wanted, name, number), Event(f"evt_{number:024x}", "a", b"{}"))
+        (delivery(0, name, number), Event(f"evt_{number:024x}", "a", b"{}"))
         for number, name in enumerate(["a", "a", "b", "gone"])
     ]
     bench.pace.shut("b")
@@ -340,7 +343,7 @@ async def test_what_fan_out_has_leased_is_sent_or_given_back() -> None:
     assert {it.endpoint_id for it in bench.back} == {"b", "gone"}
     assert await bench.answer_all() == 2
     assert bench.pace.leased == 0
-    assert bench.pace.wanted() is None  # nothing says that there is more
+    assert bench.pace.wanted() == []  # nothing says that there is more
     await bench.pace.drain(0)
 
 
@@ -364,10 +367,69 @@ async def test_work_that_comes_while_it_is_being_asked_for_is_not_forgotten() ->
     some = endpoint("a")
     bench.pace.due(some)
     wanted = bench.pace.wanted()
-    assert wanted is not None
+    assert wanted
     bench.pace.due(some)  # a hint, during the statement
     bench.pace.take(Leased(wanted, [], {}))  # which had not seen it yet
-    assert bench.pace.wanted() is not None
+    assert bench.pace.wanted()
+    await bench.pace.drain(0)
+
+
+async def proven(*endpoints: Endpoint) -> Bench:
+    """Give a pace whose endpoints have answered quickly, and have no more work."""
+    bench = Bench()
+    for it in endpoints:
+        bench.pace.due(it)
+    bench.lease_all(Counter(it.id for it in endpoints))
+    await bench.answer_all()
+    bench.lease_all(Counter())
+    return bench
+
+
+async def test_endpoints_of_several_shards_are_asked_for_together() -> None:
+    """One that could take a whole batch leaves room for the others that wait."""
+    endpoints = [endpoint(f"ep_{number}", shard=number % 3) for number in range(6)]
+    bench = await proven(*endpoints)
+    bench.pace.due(endpoints[0])
+    (alone,) = bench.pace.wanted()
+    bench.pace.take(Leased([alone], [], {}))
+    for it in endpoints:
+        bench.pace.due(it)
+    wanted = bench.pace.wanted()
+    assert {it.shard: set(it.rooms) for it in wanted} == {
+        0: {"ep_0", "ep_3"},
+        1: {"ep_1", "ep_4"},
+        2: {"ep_2", "ep_5"},
+    }
+    assert sum(rooms_of(wanted).values()) <= LeaseSettings().batch_max < 6 * alone.rooms["ep_0"]
+    await bench.pace.drain(0)
+
+
+async def test_of_many_endpoints_each_shard_has_its_turn() -> None:
+    """A statement for a shard's is large enough."""
+    bench = Bench()
+    for number in range(3 * 125):
+        bench.pace.due(endpoint(f"ep_{number}", shard=number % 3, has_answered=True))
+    first, second = bench.pace.wanted(), bench.pace.wanted()
+    assert [(it.shard, len(it.rooms)) for it in first + second] == [(0, 125), (1, 125)]
+    await bench.pace.drain(0)
+
+
+async def test_a_shard_with_an_order_is_the_last_to_be_asked_for() -> None:
+    """Its statements are many, and the next shard does not wait for them."""
+    endpoints = [
+        endpoint(f"ep_{number}", shard=number // 2, ordering="skip" if number in {2, 3} else None)
+        for number in range(6)
+    ]
+    bench = Bench()
+    for it in endpoints:
+        bench.pace.due(it)
+    first, second = bench.pace.wanted(), bench.pace.wanted()
+    assert [(set(it.rooms), it.is_ordered) for it in first] == [
+        ({"ep_0", "ep_1"}, False),
+        ({"ep_2"}, True),
+        ({"ep_3"}, True),
+    ]
+    assert [set(it.rooms) for it in second] == [{"ep_4", "ep_5"}]
     await bench.pace.drain(0)
 
 
@@ -378,7 +440,7 @@ async def test_an_endpoint_without_more_work_is_not_asked_for_again() -> None:
     await bench.answer_all()
     assert bench.lease_all(Counter({"a": 2})) == 2
     await bench.answer_all()
-    assert bench.pace.wanted() is None
+    assert bench.pace.wanted() == []
 
 
 async def test_each_statement_says_how_far_back_something_may_be_due() -> None:
@@ -389,14 +451,14 @@ async def test_each_statement_says_how_far_back_something_may_be_due() -> None:
     def ask(has: int) -> float:
         """Lease what there is; tell how far back that went."""
         wanted = bench.pace.wanted()
-        assert wanted is not None
-        ((name, room),) = wanted.rooms.items()
+        ((_, rooms, (since_seconds_ago,), _),) = wanted
+        ((name, room),) = rooms.items()
         work = [
-            (delivery(wanted, name, number), Event(f"evt_{number:024x}", "a", b"{}"))
+            (delivery(0, name, number), Event(f"evt_{number:024x}", "a", b"{}"))
             for number in range(min(has, room))
         ]
         bench.pace.take(Leased(wanted, list(work), {}))
-        return wanted.sinces_seconds_ago[0]
+        return since_seconds_ago
 
     bench.pace.due(some)
     assert ask(9) == EVER_SECONDS  # nobody knows yet
@@ -410,7 +472,7 @@ async def test_each_statement_says_how_far_back_something_may_be_due() -> None:
     assert LATE_SECONDS + 40 <= ask(0) < LATE_SECONDS + 45
     bench.pace.due(some)
     wanted = bench.pace.wanted()
-    assert wanted is not None
+    assert wanted
     bench.pace.due(some, -30.0)  # while it is asked for
     bench.pace.take(Leased(wanted, [], {}))
     assert LATE_SECONDS + 30 <= ask(0) < LATE_SECONDS + 35
@@ -421,8 +483,8 @@ async def test_what_could_not_be_asked_for_is_wanted_again() -> None:
     bench = Bench()
     bench.pace.due(endpoint("a"))
     wanted = bench.pace.wanted()
-    assert wanted is not None
-    assert bench.pace.wanted() is None
+    assert wanted
+    assert bench.pace.wanted() == []
     bench.pace.take_none(wanted)
     assert bench.pace.wanted() == wanted
     await bench.pace.drain(0)
@@ -436,9 +498,9 @@ async def test_an_endpoint_that_is_shut_starts_nothing_until_it_has_changed() ->
     bench.pace.shut("a")
     await bench.answer_all()
     bench.pace.due(endpoint("a", max_in_flight=1))
-    assert bench.pace.wanted() is None
+    assert bench.pace.wanted() == []
     bench.pace.due(endpoint("a", max_in_flight=1, version=2))
-    assert bench.pace.wanted() is not None
+    assert bench.pace.wanted()
     await bench.pace.drain(0)
 
 
@@ -447,9 +509,9 @@ async def test_an_endpoint_that_was_shut_for_nothing_is_opened_again() -> None:
     bench.pace.due(endpoint("a"))
     bench.pace.shut("a")
     wanted = bench.pace.wanted()  # it was ready before
-    assert wanted is not None
+    assert wanted
     bench.pace.take_none(wanted)
-    assert bench.pace.wanted() is None
+    assert bench.pace.wanted() == []
     bench.pace.open("a")
     assert bench.pace.wanted() == wanted
     await bench.pace.drain(0)
@@ -467,7 +529,7 @@ async def test_every_time_that_something_falls_due_is_remembered() -> None:
     until = loop.time() + 0.5
     while loop.time() < until:
         wanted = bench.pace.wanted()
-        if wanted is not None:
+        if wanted:
             asked += 1
             bench.pace.take(Leased(wanted, [], {}))
         await asyncio.sleep(0.005)
@@ -507,7 +569,7 @@ async def test_a_drain_breaks_off_what_does_not_end_and_gives_everything_back() 
     await bench.pace.drain(0.01)
     assert len(bench.back) == leased - under_way  # who sends gives back what it broke off
     assert bench.pace.leased == 0
-    assert bench.pace.wanted() is None
+    assert bench.pace.wanted() == []
 
 
 @pytest.mark.parametrize("rate", [200.0, 1000.0])
