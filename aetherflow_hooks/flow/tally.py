@@ -28,9 +28,11 @@ from aetherflow_hooks.rules.tallies import (
     subject_of,
 )
 
-EVERY_SECONDS = 1.0  # between writes, while there is something to write
+EVERY_SECONDS = 1.0  # so long what is counted may wait, while it is not too much
 IDLE_SECONDS = 600.0  # a bound; the next attempt wakes us
-ROWS_MAX = 1_000  # of a statement
+# A thousand rows at once would keep Postgres and us busy for so long that deliveries wait for it.
+ROWS_MAX = 125  # of a statement
+WRITES_MAX = 8  # within EVERY_SECONDS
 OPEN_SECONDS = 20.0  # for so long a minute that is over is remembered, for attempts that end then
 # Beyond this many minutes of endpoints, what is new of an endpoint is counted under its last one:
 # nothing is lost, and only the minute is wrong.
@@ -63,7 +65,7 @@ class _Minute:
 
 
 class Tally:
-    """Counts attempts in memory, and writes the counts about once a second.
+    """Counts attempts in memory, and writes the counts within about a second.
 
     A row holds all that was counted of its minute and belongs to this engine alone, so a write that
     may have been carried out is simply made again.
@@ -130,9 +132,10 @@ class Tally:
         now = time.monotonic()
         if now < self._next_at:
             return self._next_at - now
-        self._next_at = now + EVERY_SECONDS
+        pause_seconds = EVERY_SECONDS / min(WRITES_MAX, math.ceil(len(self._changed) / ROWS_MAX))
+        self._next_at = now + pause_seconds
         await self._write()
-        return EVERY_SECONDS
+        return pause_seconds
 
     async def write_all(self) -> None:
         """Write all that there is.
