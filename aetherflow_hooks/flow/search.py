@@ -17,14 +17,16 @@ from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import DatabaseUnavailable
 from aetherflow_hooks.model import Endpoint
 
-PAGE_ENDPOINTS = 500
+PAGE_ENDPOINTS = 100  # few enough that no delivery waits for us or for Postgres to read them
 # Between pages while a page of endpoints waits to be served already; they may wait for long, where
 # they do not answer.
-PAGE_SECONDS = 0.25
-STRANGERS_SECONDS = 0.05
+PAGE_SECONDS = 0.05
+STRANGERS_SECONDS = 0.01
 # Looking through all shards once in a while finds nothing, mostly. It takes a twentieth of the time
-# at the most, a page at a time, so that others do not wait for it.
+# at the most, a page at a time, so that others do not wait for it; and a hundredth where pages are
+# full: thousands have work then that cannot be sent, and what is read drives out what is in use.
 GENTLE_PAUSES = 19
+FULL_PAGE_PAUSES = 99
 # While an event for very many is fanned out, reading them would be a race for the same rows and
 # keep others waiting; where such events never end, not for longer than this.
 CROWD_SECONDS = 5.0
@@ -34,7 +36,7 @@ CROWD_STEP_SECONDS = 0.05
 class Search:
     """Reads endpoints a page at a time, no faster than they can be served.
 
-    A page is of one shard, so that a statement can take leases for many of them together.
+    A page is of one shard, as the statement that takes leases for many of them is.
     """
 
     def __init__(
@@ -108,25 +110,28 @@ class Search:
             return CROWD_STEP_SECONDS if is_crowded else until_all
         if now < (next_at := self._next_at()):
             return next_at - now
-        self._read_at = now
+        self._read_at, is_full = now, False
         try:
             if self._strangers:
                 await self._meet()
             else:
-                await self._read_page()
+                is_full = await self._read_page()
         except DatabaseUnavailable:
             self.look(self._shards())
             raise
         ended_at = time.monotonic()
-        self._gentle_at = ended_at + GENTLE_PAUSES * (ended_at - now)
+        pauses = FULL_PAGE_PAUSES if is_full else GENTLE_PAUSES
+        self._gentle_at = ended_at + pauses * (ended_at - now)
         return 0.0
 
     def _next_at(self) -> float:
         """Say when to read on, so that nobody is kept from being served by it."""
-        if self._waiting() >= PAGE_ENDPOINTS:
-            return self._read_at + (STRANGERS_SECONDS if self._strangers else PAGE_SECONDS)
         is_gentle = not self._strangers and self._gentle.issuperset(self._places)
-        return self._gentle_at if is_gentle else 0.0
+        next_at = self._gentle_at if is_gentle else 0.0
+        if self._waiting() >= PAGE_ENDPOINTS:
+            pause_seconds = STRANGERS_SECONDS if self._strangers else PAGE_SECONDS
+            next_at = max(next_at, self._read_at + pause_seconds)
+        return next_at
 
     async def _meet(self) -> None:
         some = set(islice(self._strangers, PAGE_ENDPOINTS))
@@ -134,8 +139,8 @@ class Search:
             self._hand_on(endpoint, -math.inf)
         self._strangers -= some
 
-    async def _read_page(self) -> None:
-        """Read on in the shard whose turn it is."""
+    async def _read_page(self) -> bool:
+        """Read on in the shard whose turn it is; tell whether the page is full."""
         shard = next(
             (it for it in self._places if it not in self._gentle), next(iter(self._places))
         )
@@ -144,7 +149,7 @@ class Search:
             del self._places[shard]
             self._again.discard(shard)
             self._gentle.discard(shard)
-            return
+            return False
         rows = await self._database.rows("find_deliveries", shard, after, PAGE_ENDPOINTS)
         due = {row["endpoint_id"]: row for row in rows if row["due_in_seconds"] is not None}
         stale = [it for it, row in due.items() if not self._is_fresh(it, row["version"])]
@@ -154,13 +159,15 @@ class Search:
             if endpoint is not None:
                 self._hand_on(endpoint, row["due_in_seconds"])
         del self._places[shard]  # and to the end of the line
-        if len(rows) == PAGE_ENDPOINTS:
+        is_full = len(rows) == PAGE_ENDPOINTS
+        if is_full:
             self._places[shard] = max(row["endpoint_id"] for row in rows)
         elif shard in self._again:
             self._again.discard(shard)
             self._places[shard] = ""
         else:
             self._gentle.discard(shard)
+        return is_full
 
     def _is_fresh(self, endpoint_id: str, version: int) -> bool:
         known = self._known(endpoint_id)

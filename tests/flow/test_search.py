@@ -178,6 +178,27 @@ async def test_looking_through_all_once_in_a_while_keeps_nobody_waiting(
     assert sorted(searcher.ids) == sorted(ids)
 
 
+async def test_where_thousands_wait_the_look_through_all_takes_its_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many endpoints that do not answer: to read them all again and again would cost the others."""
+    monkeypatch.setattr(search_module, "PAGE_ENDPOINTS", 1)
+    monkeypatch.setattr(search_module, "PAGE_SECONDS", 0.0)
+    monkeypatch.setattr(search_module, "GENTLE_PAUSES", 0.0)
+    monkeypatch.setattr(search_module, "FULL_PAGE_PAUSES", 1e6)
+    await many(world, 30)
+    searcher = Searcher(world)
+    searcher.search._every_seconds = 600
+    searcher.search._all_at -= 3600
+    for waiting in (0, 30):  # whether they wait to be served or not
+        searcher.waiting = waiting
+        while searcher.search._gentle_at <= time.monotonic():  # a shard may have none
+            assert await searcher.search.turn() == 0
+        assert len(searcher.found) == 1 + bool(waiting)
+        assert await searcher.search.turn() > 1
+        searcher.search._gentle_at = 0.0
+
+
 async def test_a_shard_that_was_lost_is_left_alone(world: World) -> None:
     await many(world, 5)
     searcher = Searcher(world)
