@@ -86,6 +86,16 @@ async def add_waiting(connection: Any, endpoint_ids: list[str], each: int) -> No
         await connection.execute(_WAITING, last, endpoint_ids)
 
 
+async def settle(connection: Any) -> None:
+    """Leave the deliveries that were added as they would be by the time that so many wait.
+
+    Autovacuum has seen them, and what was written of them does not wait for the disk any more: else
+    each commit of a turn would.
+    """
+    await connection.execute("vacuum analyze aetherflow.deliveries /* bench */")
+    await connection.execute("checkpoint /* bench */")
+
+
 async def add_backlog(connection: Any, each: int) -> None:
     """Add deliveries that are due: `each` for every endpoint of the usual pattern."""
     ids = await endpoint_ids(connection, "t.")
@@ -95,8 +105,7 @@ async def add_backlog(connection: Any, each: int) -> None:
             await add_waiting(
                 connection, ids[start : start + BACKLOG_ENDPOINTS], min(BACKLOG_EVENTS, each - done)
             )
-    # As autovacuum would have done by the time that so many wait.
-    await connection.execute("vacuum analyze aetherflow.deliveries /* bench */")
+    await settle(connection)
 
 
 async def endpoint_ids(connection: Any, pattern: str) -> list[str]:

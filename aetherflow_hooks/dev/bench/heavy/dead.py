@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 from aetherflow_hooks.dev.bench.counters import OURS
 from aetherflow_hooks.dev.bench.figures import Leg, middle, spread
 from aetherflow_hooks.dev.bench.latency import offered, seconds_of, warm
-from aetherflow_hooks.dev.bench.load import add_endpoints, add_waiting, endpoint_ids
+from aetherflow_hooks.dev.bench.load import add_endpoints, add_waiting, endpoint_ids, settle
 from aetherflow_hooks.dev.bench.ours import engine
 from aetherflow_hooks.dev.bench.plan import Hall
 from aetherflow_hooks.dev.bench.receivers import HOST, OwnSink, closed_port, own_sink
@@ -47,6 +47,7 @@ async def measure(hall: Hall) -> Leg:
                 dead[start : start + 1_000],
                 plan.dead_rows // len(dead),
             )
+        await settle(scratches[KINDS[1]].connection)
         for round_ in range(1, plan.rounds + 1):
             for kind, scratch in scratches.items():
                 async with engine(scratch):
