@@ -58,8 +58,8 @@ class Pace:
         self._queue: deque[Lane] = deque()  # lanes that may start a POST, in turn
         self._lively = Lively()
         self._asked_again_at = 0.0  # when `on_room` will have been called by itself
-        self._will_pump = False
-        self._stopping = False
+        self._loop = asyncio.get_running_loop()  # Python 3.11 asks the kernel for each look at it
+        self._will_pump = self._stopping = False
         self._drained = asyncio.Event()
         self.on_room: Callable[[], None] = lambda: None  # called when leases are wanted
 
@@ -101,9 +101,8 @@ class Pace:
             return
         tick = math.ceil((now + in_seconds) / DUE_TICK_SECONDS)
         if tick not in lane.later and not self._stopping:
-            lane.later[tick] = asyncio.get_running_loop().call_later(
-                tick * DUE_TICK_SECONDS - now, self._fall_due, lane, tick
-            )
+            wait_seconds = tick * DUE_TICK_SECONDS - now
+            lane.later[tick] = self._loop.call_later(wait_seconds, self._fall_due, lane, tick)
 
     def is_held_up(self, endpoint_id: str) -> bool:
         """Tell whether an endpoint's work has to wait: for its rate, its failures or its slots."""
@@ -122,7 +121,7 @@ class Pace:
         if capacity <= 0 or self._stopping:
             if self._turns and self._asked_again_at <= now:
                 self._asked_again_at = now + SPACING_SECONDS
-                asyncio.get_running_loop().call_later(SPACING_SECONDS, self.on_room)
+                self._loop.call_later(SPACING_SECONDS, self.on_room)
             return []
         wanted = self._turns.take(
             capacity,
@@ -362,7 +361,7 @@ class Pace:
             self.on_room()
         if not self._will_pump:
             self._will_pump = True
-            asyncio.get_running_loop().call_soon(self._pump)
+            self._loop.call_soon(self._pump)
         if self._stopping and not self._slots.in_flight:
             self._drained.set()
 
@@ -390,7 +389,7 @@ class Pace:
                 return
             lane.refill.cancel()
         lane.refill_at = at
-        lane.refill = asyncio.get_running_loop().call_later(in_seconds, self._refilled, lane)
+        lane.refill = self._loop.call_later(in_seconds, self._refilled, lane)
 
     def _refilled(self, lane: Lane) -> None:
         lane.refill = None

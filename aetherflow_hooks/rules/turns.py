@@ -7,7 +7,7 @@ from aetherflow_hooks.model import Endpoint, Wanted
 from aetherflow_hooks.rules.lane import SMOOTHING, Lane, Standing, ahead
 from aetherflow_hooks.rules.slots import LIVELY_MAX
 
-ENOUGH = 20  # leases for one lane that are worth their part of a statement
+ENOUGH = 50  # leases for one lane that are worth their part of a statement
 TRIAL_PART = 4  # a quarter of the slots for endpoints of each standing that is not proven
 
 
