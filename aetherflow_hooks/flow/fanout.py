@@ -63,11 +63,12 @@ class Hands(Protocol):
         offer: Offer,
         event_shard: int,
         rows: Sequence[Row],
+        leased_at: datetime,
         asked_at: float,
         *,
         others: int,
     ) -> None:
-        """Take over what was leased: rows of `fanout_events` that name an event."""
+        """Take over what was leased then: rows of `fanout_events` that name an event."""
 
     def doubt(self, offer: Offer) -> None:
         """Note that something may have been leased without our knowing."""
@@ -310,23 +311,24 @@ class Fanout:
             if self._hands and offer:
                 self._hands.doubt(offer)
             raise
-        leased, made = [], []
-        for row in rows:
+        (taken, *others), leased, made = rows, [], []
+        for row in others:
             if row["event_id"]:
                 leased.append(row)
             elif row["type"] == POLLED:
                 self._on_polled(row["endpoint_id"])
-            elif row["endpoint_id"]:
+            else:
                 made.append((row["shard"], row["endpoint_id"]))
         if self._hands and offer:
-            self._hands.adopt(offer, shard, leased, asked_at, others=len(made))
+            leased_at: datetime = taken["leased_at"]
+            self._hands.adopt(offer, shard, leased, leased_at, asked_at, others=len(made))
         if made:
             self._hand_on(made, False, self._by_our_clock(since))
-        if rows[0]["is_begun"]:
+        if taken["is_begun"]:
             self.wake_wide.set()
-        events: int = rows[0]["events"]
+        events: int = taken["events"]
         self.events += events
-        self.deliveries += rows[0]["deliveries"]
+        self.deliveries += taken["deliveries"]
         log.debug(LogEvent.FANOUT_DONE, shard=shard, events=events, endpoints=len(made))
         return events
 

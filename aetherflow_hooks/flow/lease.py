@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 
@@ -145,6 +146,7 @@ class Lease:
         offer: Offer,
         event_shard: int,
         rows: Sequence[Row],
+        leased_at: datetime,
         asked_at: float,
         *,
         others: int,
@@ -157,7 +159,7 @@ class Lease:
         told_at = time.monotonic()
         deliveries = []
         events: dict[str, Event] = {}
-        for _, _, _, shard, endpoint_id, event_id, leased_at, overdue_seconds, *content in rows:
+        for _, _, _, _, shard, endpoint_id, event_id, overdue_seconds, *content in rows:
             if endpoint_id is None:
                 events[event_id] = event = event_of(event_id, *content)
                 if others:

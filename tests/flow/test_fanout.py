@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -149,6 +149,7 @@ class Taker:
         offer: Offer,
         event_shard: int,
         rows: Sequence[Row],
+        leased_at: datetime,
         asked_at: float,
         *,
         others: int,
@@ -157,6 +158,7 @@ class Taker:
         assert offer.token == 77
         assert event_shard in ALL
         assert asked_at > 0
+        assert leased_at <= datetime.now(UTC)
         self.taken += rows
 
     def doubt(self, offer: Offer) -> None:

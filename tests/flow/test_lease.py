@@ -285,8 +285,9 @@ async def test_what_fan_out_has_leased_is_handed_on_with_its_events(world: World
     rows = await world.database.rows(
         "fanout_events", shard, 9, 9, offer.rooms, offer.token, False, LONG_AGO
     )
+    taken, *rows = rows
     assert len(rows) == 2  # the delivery and the event
-    holder.lease.adopt(offer, shard, rows, asked_at=1.0, others=1)
+    holder.lease.adopt(offer, shard, rows, taken["leased_at"], asked_at=1.0, others=1)
     ((delivery, event),) = holder.leased[-1].work
     assert holder.leased[-1].wanted is None
     assert (delivery.endpoint_id, delivery.attempt, delivery.token) == (endpoint_id, 1, offer.token)
@@ -311,8 +312,9 @@ async def test_offers_to_many_are_few_while_hardly_any_of_them_is_taken_up(world
         """Tell whether a statement that made one delivery had an offer."""
         offer = holder.lease.offer()
         assert offer is not None
-        row = (1, 0, endpoint_id, "evt_1", datetime.now(UTC), None, None, None)
-        holder.lease.adopt(offer, 0, [row] if leased else [], asked_at=1.0, others=not leased)
+        row = (None, None, None, None, 0, endpoint_id, "evt_1", 0.0, None, None, None, None)
+        rows, now = [row] if leased else [], datetime.now(UTC)
+        holder.lease.adopt(offer, 0, rows, now, asked_at=1.0, others=not leased)
         return bool(offer.wanted)
 
     assert all(made(leased=True) for _ in range(20))

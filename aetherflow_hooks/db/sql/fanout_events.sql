@@ -6,27 +6,27 @@
 --   $5 token bigint
 --   $6 with_events boolean
 --   $7 since timestamptz
--- returns events, is_begun, deliveries, shard, endpoint_id, event_id, leased_at, overdue_seconds, type, data, emitted_unix_seconds, traceparent
+-- returns events, deliveries, is_begun, leased_at, shard, endpoint_id, event_id, overdue_seconds, type, data, emitted_unix_seconds, traceparent
 -- walks outbox_pkey, subscriptions_pkey, endpoints_pkey, events_pkey
 --
--- One row per new delivery that is on lease at once, one without an endpoint for each event of
--- those or, with $6, of all, and one without an event per endpoint that has other new work, whose
--- type is polled where nobody is to be told to lease it; at least one row, with the number of events
--- taken, whether any is begun, and the number of deliveries made. On lease are, under the
--- token, as many of an endpoint's as $4 says: a JSON object of "endpoint/version": [room, lease
--- seconds], which holds no endpoint that has older work, and none with an order. Who wants a type is
--- looked up once for all events of that type; data is looked at only where one of them has a
--- filter, and once for all of theirs. Endpoints with channels are passed by where none of the
--- events is on one; of the others, each event is compared with theirs. Those that more than
--- endpoints_max endpoints want go back into the outbox as begun, for fanout_begun to go on behind
--- the last; those with an order are all reached now, or a later event might come before it. Data is
--- read as by load_events. Nothing is due before $7: see find_events. Two engines at one shard do
--- each event once: the second waits for the first to delete it, and then does not find it. Locking
--- first, to skip what is locked, would cost a log record each. So no delivery is made twice, and to
--- ask for each whether it is there would cost half as much again; should one be there, by whatever
--- hand, the statement fails and is run `again`, which leaves it as it is. Rows are compared whole,
--- and endpoints looked up by `between`, since Postgres would walk another index where it believes a
--- table to be empty.
+-- One row with the numbers of events taken and of deliveries made, whether any is begun, and when
+-- it was, since to repeat these with each row costs; then one per new delivery that is on lease at
+-- once, one without an endpoint for each event of those or, with $6, of all, and one without an
+-- event per endpoint that has other new work, whose type is polled where nobody is to be told to
+-- lease it. On lease are, under the token, as many of an endpoint's as $4 says: a JSON object of
+-- "endpoint/version": [room, lease seconds], which holds no endpoint that has older work, and none
+-- with an order. Who wants a type is looked up once for all events of that type; data is looked at
+-- only where one of them has a filter, and once for all of theirs. Endpoints with channels are
+-- passed by where none of the events is on one; of the others, each event is compared with theirs.
+-- Those that more than endpoints_max endpoints want go back into the outbox as begun, for
+-- fanout_begun to go on behind the last; those with an order are all reached now, or a later event
+-- might come before it. Data is read as by load_events. Nothing is due before $7: see find_events.
+-- Two engines at one shard do each event once: the second waits for the first to delete it, and
+-- then does not find it. Locking first, to skip what is locked, would cost a log record each. So no
+-- delivery is made twice, and to ask for each whether it is there would cost half as much again;
+-- should one be there, by whatever hand, the statement fails and is run `again`, which leaves it as
+-- it is. Rows are compared whole, and endpoints looked up by `between`, since Postgres would walk
+-- another index where it believes a table to be empty.
 with due as materialized (
     select o.ctid as row_at from aetherflow.outbox o
     where o.shard = $1 and not o.begun and o.due_at between $7 and now()
@@ -179,35 +179,33 @@ with due as materialized (
     --again: on conflict do nothing
     returning shard, endpoint_id, event_id, due_at, lease_token
 )
-select taken.events, taken.is_begun, taken.deliveries, new.shard, new.endpoint_id, new.event_id, clock_timestamp() as leased_at,
-       new.overdue_seconds, new.type, new.data, new.emitted_unix_seconds, new.traceparent
-from (
-    select (select count(*)::integer from picked) as events, (select count(*)::integer from made) as deliveries,
-           exists (select from reached r where r.unordered >= $3) as is_begun
-) taken
-left join (
-    select m.shard, m.endpoint_id, m.event_id, date_part('epoch', clock_timestamp()) - date_part('epoch', m.due_at) as overdue_seconds,
-           null::text as type, null::text as data, null::bigint as emitted_unix_seconds, null::text as traceparent
-    from made m
-    where m.lease_token <> 0
-    union all
-    (
-        select m.shard, m.endpoint_id, null, null,
-               case when (
-                   select p.polled from aetherflow.endpoints p
-                   where p.id between m.endpoint_id and m.endpoint_id and p.polled
-                   order by p.id
-                   limit 1
-               ) then 'polled' end, null, null::bigint, null
-        from (select distinct m.shard, m.endpoint_id from made m where m.lease_token = 0) m
-    )
-    union all
-    select null, null, told.id, null, e.type, e.data, floor(extract(epoch from e.emitted_at))::bigint, e.traceparent
-    from (select distinct m.event_id as id from made m where m.lease_token <> 0 or $6) told
-    cross join lateral (
-        select e.type, case when octet_length(e.data) <= 16777216 then e.data end as data, e.emitted_at, e.traceparent
-        from aetherflow.events e
-        where e.shard = $1 and e.id = told.id and e.expunged_at is null
-        limit 1
-    ) e
-) new on true
+select (select count(*)::integer from picked) as events, (select count(*)::integer from made) as deliveries,
+       exists (select from reached r where r.unordered >= $3) as is_begun, clock_timestamp() as leased_at,
+       null::smallint as shard, null as endpoint_id, null as event_id, null::double precision as overdue_seconds,
+       null as type, null as data, null::bigint as emitted_unix_seconds, null as traceparent
+union all
+select null, null, null, null, m.shard, m.endpoint_id, m.event_id,
+       date_part('epoch', clock_timestamp()) - date_part('epoch', m.due_at), null, null, null, null
+from made m
+where m.lease_token <> 0
+union all
+(
+    select null, null, null, null, m.shard, m.endpoint_id, null, null,
+           case when (
+               select p.polled from aetherflow.endpoints p
+               where p.id between m.endpoint_id and m.endpoint_id and p.polled
+               order by p.id
+               limit 1
+           ) then 'polled' end, null, null, null
+    from (select distinct m.shard, m.endpoint_id from made m where m.lease_token = 0) m
+)
+union all
+select null, null, null, null, null, null, told.id, null, e.type, e.data, floor(extract(epoch from e.emitted_at))::bigint,
+       e.traceparent
+from (select distinct m.event_id as id from made m where m.lease_token <> 0 or $6) told
+cross join lateral (
+    select e.type, case when octet_length(e.data) <= 16777216 then e.data end as data, e.emitted_at, e.traceparent
+    from aetherflow.events e
+    where e.shard = $1 and e.id = told.id and e.expunged_at is null
+    limit 1
+) e
