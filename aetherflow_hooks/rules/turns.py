@@ -54,20 +54,26 @@ class Turns:
         """Take lanes of the next shards that are held, to be asked for now.
 
         Each gets a fair part of `capacity`, as far as it has room. Where few lanes wait, all are
-        taken: mostly there is a single delivery for each. A shard with lanes that have an order is
-        the last one: those take statements of their own, and meanwhile others can be at the next.
+        taken: mostly there is a single delivery for each. A shard that does not fit in as a whole
+        comes first the next time, or its lanes would get what others leave, each time. One with
+        lanes that have an order is the last: those take statements of their own, and meanwhile
+        others can be at the next.
         """
-        taken = []
+        taken: list[Wanted] = []
         left = capacity
         most = max(ENOUGH, capacity // max(1, self._count))
         for _ in range(len(self._shards)):
             shard = self._shards[0]
-            self._shards.rotate(-1)
             lanes = self._lanes[shard]
             if not lanes or not holds(shard):
+                self._shards.rotate(-1)
                 continue
-            quantum = max(1, min(left // len(lanes), most))
-            plain, ordered = Wanted(shard, {}, []), []
+            quantum = max(1, min(capacity // len(lanes), most))
+            if taken and quantum * len(lanes) > left:
+                break
+            self._shards.rotate(-1)
+            plain = Wanted(shard, {}, [])
+            ordered: list[Wanted] = []
             while lanes and left:
                 lane = lanes.popleft()
                 lane.ready = False
@@ -82,7 +88,7 @@ class Turns:
                     wanted.sinces_seconds_ago.append(lane.ask(now))
                     left -= part
             taken += [plain, *ordered] if plain.rooms else ordered
-            if not left or ordered:
+            if ordered:
                 break
         return taken
 
