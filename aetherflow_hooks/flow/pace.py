@@ -22,7 +22,6 @@ from aetherflow_hooks.rules.turns import Lively, Trials, Turns
 
 DUE_TICK_SECONDS = 0.05  # what falls due together is looked at together, so late at the most
 IDLE_SECONDS = 600.0  # an endpoint without work is forgotten after this
-MORE_SHARES = 8  # a part of a batch that one endpoint may be offered beyond its share
 
 
 class Pace:
@@ -175,19 +174,15 @@ class Pace:
         )
 
     def open_rooms(self, offered: int) -> list[tuple[Endpoint, int]]:
-        """Say what could be leased of endpoints that answer and have no work waiting for them.
-
-        Which of them get something, and how much, is not known: so each is offered more than its
-        share, or what is left of a batch would cost a statement of its own.
-        """
+        """Say what could be leased of endpoints that answer and have no work waiting for them."""
         now = time.monotonic()
         if not self._slots.has_room(offered):
             return []
-        rooms = self._lively.rooms(
-            holds=lambda shard: self._holds(shard, now), room=lambda lane: self._room(lane, now)
+        return self._lively.rooms(
+            self._lease.batch_max,
+            holds=lambda shard: self._holds(shard, now),
+            room=lambda lane: self._room(lane, now),
         )
-        more = self._lease.batch_max // min(len(rooms) + 1, MORE_SHARES)
-        return [(endpoint, room + more) for endpoint, room in rooms]
 
     def take_none(self, wanted: list[Wanted]) -> None:
         """Note that leases could not be asked for."""
@@ -278,6 +273,10 @@ class Pace:
                 self._consider_due(other)
         self._consider_due(lane)
 
+    def _rested(self) -> None:
+        for lane in self._trials.rested():
+            self._consider_due(lane)
+
     def _consider_due(self, lane: Lane) -> None:
         if lane.ready or lane.asked or lane.is_shut or self._stopping or not lane.is_due:
             return
@@ -353,7 +352,9 @@ class Pace:
         now = time.monotonic()
         lane.learn(started_at, now, reply)
         if lane.tried_as is not None:
-            self._trials.end(lane, now - started_at)
+            rest_seconds = self._trials.end(lane, started_at, now)
+            if rest_seconds > 0:
+                self._loop.call_later(rest_seconds, self._rested)
         self._slots.end(lane)
         self._enqueue(lane)
         self._consider(lane)

@@ -8,7 +8,9 @@ from aetherflow_hooks.rules.lane import SMOOTHING, Lane, Standing, ahead
 from aetherflow_hooks.rules.slots import LIVELY_MAX
 
 ENOUGH = 50  # leases for one lane that are worth their part of a statement
+MORE_SHARES = 8  # a part of a batch that one lane may be offered beyond its share
 TRIAL_PART = 4  # a quarter of the slots for endpoints of each standing that is not proven
+REST_SECONDS = 0.02  # between the places that fall free because one has failed again
 
 
 class Turns:
@@ -114,14 +116,20 @@ class Lively:
         self._lanes.pop(lane, None)
 
     def rooms(
-        self, *, holds: Callable[[int], bool], room: Callable[[Lane], int]
+        self, batch_max: int, *, holds: Callable[[int], bool], room: Callable[[Lane], int]
     ) -> list[tuple[Endpoint, int]]:
-        """Say what each has room for, of those that answer and have nothing older waiting."""
-        return [
+        """Say what each can be offered, of those that answer and have nothing older waiting.
+
+        Which of them get something, and how much, is not known: so each is offered more than it has
+        room for, or what is left of a batch would cost a statement of its own.
+        """
+        rooms = [
             (lane.endpoint, free)
             for lane in self._lanes
             if lane.takes_new and holds(lane.endpoint.shard) and (free := room(lane)) > 0
         ]
+        more = batch_max // min(len(rooms) + 1, MORE_SHARES)
+        return [(endpoint, free + more) for endpoint, free in rooms]
 
 
 class Trials:
@@ -131,6 +139,10 @@ class Trials:
     slots together: however many of them hang, the others keep half. A place that falls free goes
     to who has waited longest and to who came last, in turn, so that an endpoint with new work does
     not wait behind thousands that are dead.
+
+    The place of one that has failed again rests for a moment, and such places fall free one by one:
+    or those that time out together would be followed by as many that do, time and again, and those
+    that refuse at once by thousands a second.
 
     As long as new ones answer quickly, leases are taken for many more than have a POST under way.
     """
@@ -144,6 +156,7 @@ class Trials:
         self._under_way = dict.fromkeys(Standing, 0)
         self._held: dict[Standing, deque[Lane]] = {standing: deque() for standing in Standing}
         self._parked: deque[Lane] = deque()  # new ones with leases
+        self._rested_at = 0.0  # when the last of the places that rest falls free
         self._newest_next = True
 
     @property
@@ -174,8 +187,15 @@ class Trials:
         standing = lane.trial
         if standing is None or lane.is_busy or lane.ready:
             return []
-        self._admitted[standing] -= 1
         lane.trial = None
+        return self._pass_on(standing)
+
+    def rested(self) -> list[Lane]:
+        """Give back a place that has rested, and say for whom."""
+        return self._pass_on(Standing.FAILING)
+
+    def _pass_on(self, standing: Standing) -> list[Lane]:
+        self._admitted[standing] -= 1
         free = self._free(standing)
         if free < self._ahead_of(standing) // 2:
             return []
@@ -211,14 +231,22 @@ class Trials:
             return self._parked.popleft()
         return None
 
-    def end(self, lane: Lane, seconds: float) -> None:
-        """Note that a POST on trial has ended, and learn from a new one how long they take."""
+    def end(self, lane: Lane, began: float, now: float) -> float:
+        """Note that a POST on trial has ended, and learn from a new one how long they take.
+
+        Gives the seconds for which its place rests before it is passed on by `rested`; 0: not.
+        """
         standing, lane.tried_as = lane.tried_as, None
         assert standing is not None
         self._under_way[standing] -= 1
         if standing is Standing.NEW:
-            self._average_seconds += SMOOTHING * (seconds - self._average_seconds)
+            self._average_seconds += SMOOTHING * (now - began - self._average_seconds)
             self._ahead = min(self._ahead_max, ahead(self._places, self._average_seconds))
+        if lane.trial is Standing.FAILING and lane.standing is Standing.FAILING:
+            lane.trial = None
+            self._rested_at = max(self._rested_at, now) + REST_SECONDS
+            return self._rested_at - now
+        return 0.0
 
     def _ahead_of(self, standing: Standing) -> int:
         return self._ahead if standing is Standing.NEW else 0

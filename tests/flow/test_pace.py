@@ -24,6 +24,7 @@ from aetherflow_hooks.model import (
 )
 from aetherflow_hooks.rules.bucket import Bucket
 from aetherflow_hooks.rules.lane import EVER_SECONDS, LATE_SECONDS, Lane, Reply, reply_of
+from aetherflow_hooks.rules.turns import REST_SECONDS
 
 
 class Bench:
@@ -229,6 +230,26 @@ async def test_every_endpoint_gets_its_trial_in_the_end() -> None:
     await bench.pace.drain(0)
 
 
+async def test_those_that_time_out_together_are_not_followed_by_as_many_at_once() -> None:
+    bench = Bench(slots=16)
+    for number in range(50):
+        bench.pace.due(endpoint(f"dead_{number}", has_answered=False))
+    bench.lease_all()
+    began = time.monotonic()
+    assert await bench.answer_all(Reply.SILENT) == 4
+    more = asyncio.Event()
+    bench.pace.on_room = more.set
+    for number in range(1, 5):
+        await asyncio.wait_for(more.wait(), 10)
+        more.clear()
+        assert bench.lease_all() == 1
+        assert time.monotonic() - began > number * REST_SECONDS - 0.002  # as timers are coarse
+    # One that answers again gives its place at once: so those of an outage are back soon.
+    assert await bench.answer_all() == 4
+    assert bench.lease_all() >= 4
+    await bench.pace.drain(0)
+
+
 async def test_leases_for_new_endpoints_follow_the_answers_of_those_before() -> None:
     """So many come with one statement; but no more of them than before have a POST under way."""
     bench = Bench(slots=16)
@@ -245,7 +266,7 @@ async def test_leases_for_new_endpoints_follow_the_answers_of_those_before() -> 
     # Where they begin to hang, what has waited for long goes back.
     lanes = bench.pace._lanes
     for name, _ in bench.under_way:
-        bench.pace._trials.end(lanes[name], 60.0)
+        bench.pace._trials.end(lanes[name], 0.0, 60.0)
         bench.pace._trials.start(lanes[name])
     for lane in lanes.values():
         lane.waiting = [
