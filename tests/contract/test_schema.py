@@ -138,6 +138,15 @@ async def test_postgres_takes_the_words_of_the_model_and_no_others(dsn: str, whe
     assert set(re.findall(r"'(\w+)'", check)) == {str(word) for word in CLOSED_LISTS[where]}
 
 
+async def test_postgres_reads_little_of_the_deliveries_to_know_them(dsn: str) -> None:
+    """As much as the column with the largest sample needs: a new column needs one, too."""
+    larger = """
+        select attname from pg_attribute
+        where attrelid = 'aetherflow.deliveries'::regclass and attnum > 0 and not attisdropped
+          and attstattarget is distinct from 10"""
+    assert await column(dsn, larger) == []
+
+
 # Migrating.
 
 
