@@ -28,6 +28,7 @@ class Plan:
     backlog_drained: int = 10_000
     dead_endpoints: int = 5_000
     dead_rows: int = 1_000_000
+    dead_seconds: float = 60.0  # autovacuum comes once a minute: so to each kind in each round
     hostile_each: int = 11  # endpoints of each kind; half of the twelve hold their slots
     hostile_rows: int = 200  # due for each of them
     hostile_per_second: int = 250  # events to the others
@@ -56,6 +57,7 @@ QUICK = Plan(
     backlog_drained=1_000,
     dead_endpoints=100,
     dead_rows=2_000,
+    dead_seconds=1.0,
     hostile_each=2,
     hostile_rows=20,
     hostile_per_second=100,
