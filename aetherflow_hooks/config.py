@@ -143,7 +143,7 @@ class LeaseSettings(Section):
         description="How much longer than its endpoint's timeout a lease lasts.",
     )
     bodies_max_bytes: int = Field(
-        16_777_216,
+        8_388_608,
         ge=1_048_576,
         description="Memory for bodies that are kept for the next endpoint or attempt.",
     )

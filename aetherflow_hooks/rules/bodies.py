@@ -27,15 +27,23 @@ class Bodies:
         return event
 
     def put(self, event: Event, key: str | None = None) -> None:
-        """Keep an event, for the next endpoint or attempt; under a key other than its id."""
+        """Keep an event, for the next endpoint or attempt; under a key other than its id.
+
+        One that is larger than all that may be kept is not, and drives out no other.
+        """
         key = key or event.id
-        if key in self._by_id:
+        size_bytes = _size_bytes(event)
+        if key in self._by_id or size_bytes > self._bytes_max:
             return
         self._by_id[key] = event
-        self._bytes += len(event.body) + EVENT_BYTES
+        self._bytes += size_bytes
         while self._bytes > self._bytes_max:
             _, oldest = self._by_id.popitem(last=False)
-            self._bytes -= len(oldest.body) + EVENT_BYTES
+            self._bytes -= _size_bytes(oldest)
+
+
+def _size_bytes(event: Event) -> int:
+    return len(event.body) + EVENT_BYTES
 
 
 def event_of(
