@@ -190,8 +190,6 @@ class Fanout:
         events = 0
         for shard in sorted(told.intersection(self._shards())):
             self._looked_at = now
-            if self._hands:
-                self._hands.prepare()
             events += await self._fan_out_new(shard)
         return events
 

@@ -7,6 +7,7 @@ Holds    two engines never hold the same delivery; a lost lease can write nothin
 """
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
@@ -29,6 +30,7 @@ DOUBTFUL_ROWS_MAX = 1_000  # of an endpoint's first rows: more than are mostly o
 KEYS_MAX = 2_000  # of an endpoint with an order that one statement looks at
 IDLE_SECONDS = 1.0  # a bound; pace wakes us when it wants something
 OFFER_SECONDS = 0.02  # how long it holds who is offered how much
+OFFER_QUIET_SECONDS = 5.0  # the same, while nothing is leased; a look makes a new one all the same
 # Where little of what fan-out makes is for those who are offered something, as with thousands of
 # endpoints in turn, an offer to many costs more than it saves. Then only a few are made, to see
 # whether that has changed.
@@ -79,7 +81,8 @@ class Lease:
         self._doubtful: list[tuple[Wanted, int]] = []  # with the token that was used
         self._offered = NO_OFFER
         self._offered_to = 0  # how many endpoints
-        self._offered_until = 0.0
+        self._offered_at = -math.inf
+        self._is_quiet = False  # nothing has been leased since then
         self._offers_out = 0
         self._offer_use = 1.0  # the part of new deliveries that was leased at once, of late
         self._offers_to_skip = 0
@@ -104,6 +107,7 @@ class Lease:
             while parts:
                 leased = await self._take(parts[0])
                 del parts[0]
+                self._is_quiet = False
                 self._hand_on(leased)
         except BaseException:
             for part in parts:
@@ -124,7 +128,7 @@ class Lease:
     def prepare(self) -> None:
         """Work out what will be offered: with many endpoints it takes as long as a statement."""
         if not self._offers_to_skip and not self._may_wait(self._offers_out):
-            self._renew_offer()
+            self._renew_offer(OFFER_SECONDS)
 
     def offer(self) -> Offer | None:
         """Say what fan-out may lease at once; None: ask again in a moment.
@@ -137,7 +141,7 @@ class Lease:
             return NO_OFFER
         if self._may_wait(self._offers_out):
             return None
-        self._renew_offer()
+        self._renew_offer(OFFER_QUIET_SECONDS if self._is_quiet else OFFER_SECONDS)
         self._offers_out += 1
         return self._offered._replace(token=random.getrandbits(63))
 
@@ -184,6 +188,7 @@ class Lease:
             self._learn(len(deliveries), others)
         if deliveries:
             self.counts["fanout"] += len(deliveries)
+            self._is_quiet = False
             work = [(delivery, events.get(delivery.event_id)) for delivery in deliveries]
             self._hand_on(Leased(None, work, {}))
 
@@ -217,10 +222,10 @@ class Lease:
             self.returned += len(returned)
             log.debug(LogEvent.LEASE_RETURNED, shard=shard, deliveries=len(returned))
 
-    def _renew_offer(self) -> None:
+    def _renew_offer(self, holds_seconds: float) -> None:
         now = time.monotonic()
-        if now >= self._offered_until:
-            self._offered_until = now + OFFER_SECONDS
+        if now >= self._offered_at + holds_seconds:
+            self._offered_at, self._is_quiet = now, True
             open_rooms = self._open_rooms(self._offers_out)
             self._offered_to = len(open_rooms)
             self._offered = self._make_offer(open_rooms)

@@ -325,6 +325,33 @@ async def test_offers_to_many_are_few_while_hardly_any_of_them_is_taken_up(world
     assert all(used[50:])
 
 
+async def test_what_an_engine_that_sleeps_will_offer_is_at_hand(world: World) -> None:
+    """Working it out when the event is there would be a tenth of the time to its receiver."""
+    holder = Holder(world)
+    endpoint_id = await deliveries(world, 2)
+    (endpoint,) = (await holder.take(1, endpoint_id)).endpoints.values()
+
+    def offered(room: int, *, seconds_later: float) -> int:
+        """Tell what is offered of so much room, and after so many seconds."""
+        holder.lease._offered_at -= seconds_later
+        holder.open = [(endpoint, room)]
+        offer = holder.lease.offer()
+        assert offer is not None
+        holder.lease.doubt(offer)
+        return offer.wanted[0].rooms[endpoint_id]
+
+    holder.open = [(endpoint, 1)]
+    holder.lease.prepare()
+    assert offered(2, seconds_later=1.0) == 1
+    assert offered(3, seconds_later=5.0) == 3  # but not for ever
+    holder.lease._offered_at -= 1.0
+    holder.open = [(endpoint, 4)]
+    holder.lease.prepare()  # which each look does
+    assert offered(5, seconds_later=1.0) == 4
+    await holder.take(1, endpoint_id)  # now less may be left
+    assert offered(6, seconds_later=1.0) == 6
+
+
 async def test_leases_of_a_fan_out_in_doubt_are_ended(world: World) -> None:
     """The connection may be lost when the statement is done, and before we learn of it."""
     holder = Holder(world)
