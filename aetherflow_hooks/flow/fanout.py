@@ -24,7 +24,7 @@ FIRST_BATCH = 100  # events per statement, until it is known how long that takes
 QUICK_SECONDS = 0.1
 SLOW_SECONDS = 0.5
 
-WORKERS = 2  # statements at once
+WORKERS = 2  # statements at once, while they are small
 FIRST_ENDPOINTS = 500  # that an event reaches at once; the others beside what is new
 HOLD_SECONDS = 0.25  # how long a pile waits at most for room to be leased as it is made
 HOLD_STEP_SECONDS = 0.005
@@ -207,14 +207,18 @@ class Fanout:
             else:
                 due.append(shard)
 
-        async def work() -> int:
+        async def work(number: int) -> int:
             events = 0
-            while due:
+            # Of large statements one is enough: more of them take the processors from each other,
+            # and from those who send.
+            while due and (number == 0 or not self._is_pile):
                 self._last_shard = due.popleft()
                 events += await self._fan_out_new(self._last_shard)
             return events
 
-        done = await asyncio.gather(*(work() for _ in range(WORKERS)), return_exceptions=True)
+        done = await asyncio.gather(
+            *(work(number) for number in range(WORKERS)), return_exceptions=True
+        )
         for outcome in done:
             if isinstance(outcome, BaseException):
                 raise outcome

@@ -33,6 +33,10 @@ from aetherflow_hooks.watch.log import LogEvent, log
 IDLE_SECONDS = 60.0  # a bound; the next result wakes us
 SPACING_SECONDS = 0.03  # between statements while little waits: under load they get larger
 QUIET_SECONDS = 0.01  # without a new result, and there is nothing to wait for
+# One statement at a time is enough, and two would take the processors from each other and from
+# those who send; but not where one takes so long, nor with as much waiting as BEHIND_PART allows.
+ALONE_SECONDS = 0.05
+BEHIND_PART = 0.75  # of the results at which sending stops
 DURATION_MS_MAX = 2**31 - 1  # what its column holds
 
 
@@ -70,7 +74,9 @@ class Record:
         self._late: set[tuple[str, str, int]] = set()  # of batches that are not all written
         self._count = 0
         self._crowded_from = settings.waiting_max // 2
+        self._behind_from = int(settings.waiting_max * BEHIND_PART)
         self._next_at = 0.0  # when the next batch may be written, full or not
+        self._began_at = 0.0  # when the newest write has begun
         self._put_at = 0.0  # when the newest result came
         self.wake = asyncio.Event()
 
@@ -100,7 +106,7 @@ class Record:
             self.wake.set()
         self._count += 1
         self._put_at = time.monotonic()
-        if self._count == self._crowded_from:
+        if self._count in (self._crowded_from, self._behind_from):
             self.wake.set()
 
     async def turn(self) -> float:
@@ -111,6 +117,10 @@ class Record:
         if shard is None:
             return IDLE_SECONDS
         now = time.monotonic()
+        alone_seconds = self._began_at + ALONE_SECONDS - now
+        is_hurried = shard in self._hurried or self._count >= self._behind_from
+        if self._busy and alone_seconds > 0 and not is_hurried:
+            return alone_seconds
         is_worth_it = (
             shard in self._hurried
             or self._count >= self._crowded_from
@@ -119,6 +129,7 @@ class Record:
         )
         if now < self._next_at and not is_worth_it:
             return min(self._next_at - now, QUIET_SECONDS)
+        self._began_at = now
         self._next_at = now + SPACING_SECONDS
         collected = self._waiting.pop(shard)
         batch = collected[: self._settings.batch_max]

@@ -52,6 +52,44 @@ async def test_a_turn_tells_which_endpoints_have_new_work(world: World) -> None:
     assert await world.value("select count(*) from aetherflow.deliveries") == 3
 
 
+async def test_of_large_statements_there_is_one_at_a_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that they do not take the processors from each other, and from those who send."""
+    stage = fanout(world, [], batch_max=2)
+    rows = world.database.rows
+    at_once: list[int] = []
+    under_way = 0
+
+    async def counted(statement: str, *values: object) -> object:
+        nonlocal under_way
+        if statement != "fanout_events":
+            return await rows(statement, *values)
+        under_way += 1
+        at_once.append(under_way)
+        try:
+            return await rows(statement, *values)
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(world.database, "rows", counted)
+    for per_shard, expected in ((1, {1, 2}), (2, {1, 2}), (2, {1})):
+        for shard in ALL:
+            for _ in range(per_shard):
+                await world.connection.execute(_OUTBOX, shard)
+        at_once.clear()
+        await stage.turn()
+        assert set(at_once) == expected
+        assert len(at_once) == len(ALL)
+    assert await world.value("select count(*) from aetherflow.outbox") == 0
+
+
+# Of events that nobody wants, so that nothing else comes of them.
+_OUTBOX = """
+insert into aetherflow.outbox (shard, due_at, event_id, tenant, type)
+values ($1, now(), 'evt_' || left(md5(gen_random_uuid()::text), 24), '', 'a')"""
+
+
 async def test_what_is_not_due_stays_and_the_pause_ends_with_it(world: World) -> None:
     await world.value("select aetherflow.emit('a', '{}', deliver_at => now() + interval '1 hour')")
     made: list[tuple[int, str]] = []

@@ -1,5 +1,6 @@
 """Record alone: results become rows, each under its lease."""
 
+import asyncio
 import time
 from datetime import UTC, datetime
 
@@ -8,7 +9,7 @@ import pytest
 
 from aetherflow_hooks.config import RecordSettings
 from aetherflow_hooks.errors import DatabaseUnavailable
-from aetherflow_hooks.flow.record import QUIET_SECONDS, Record
+from aetherflow_hooks.flow.record import ALONE_SECONDS, QUIET_SECONDS, Record
 from aetherflow_hooks.model import (
     Answered,
     Attempt,
@@ -238,6 +239,34 @@ async def test_results_are_gathered_while_more_come_and_written_when_none_does(
     assert record.waiting == 2
     record._put_at -= QUIET_SECONDS
     assert await record.turn() == 0
+    assert record.waiting == 0
+
+
+@pytest.mark.parametrize("why", ["it takes long", "much waits"])
+async def test_a_second_statement_is_made_beside_one_that_holds_up_the_others(
+    world: World, why: str
+) -> None:
+    """Else there is one at a time, so that they do not take the processors from each other."""
+    (delivery,) = await leased(world)
+    record = Recorder(world, waiting_max=4).record
+    other = delivery._replace(shard=(delivery.shard + 1) % 16)
+    async with world.connection.transaction():
+        await world.connection.execute("select from aetherflow.deliveries for update")
+        record.put(attempt(delivery, Delivered()))
+        writing = asyncio.create_task(record.turn())
+        while not record._busy:
+            await asyncio.sleep(0)
+        record._next_at = 0.0
+        record.put(attempt(other, Delivered()))
+        if why == "it takes long":
+            assert 0 < await record.turn() <= ALONE_SECONDS
+            assert record.waiting == 2
+            record._began_at -= ALONE_SECONDS
+        else:
+            record.put(attempt(other, Delivered()))
+        assert await record.turn() == 0
+        assert (record.waiting, writing.done()) == (1, False)
+    assert await writing == 0
     assert record.waiting == 0
 
 
