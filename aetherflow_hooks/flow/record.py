@@ -118,11 +118,12 @@ class Record:
             return IDLE_SECONDS
         now = time.monotonic()
         alone_seconds = self._began_at + ALONE_SECONDS - now
-        is_hurried = shard in self._hurried or self._count >= self._behind_from
-        if self._busy and alone_seconds > 0 and not is_hurried:
+        is_hurried = shard in self._hurried
+        is_behind = self._count >= self._behind_from
+        if self._busy and alone_seconds > 0 and not (is_hurried or is_behind):
             return alone_seconds
         is_worth_it = (
-            shard in self._hurried
+            is_hurried
             or self._count >= self._crowded_from
             or len(self._waiting[shard]) >= self._settings.batch_max
             or now - self._put_at >= QUIET_SECONDS  # nothing comes that would make it larger
