@@ -15,7 +15,6 @@ import secrets
 import socket
 import time
 from collections.abc import Awaitable, Callable, Collection, Generator, Sequence
-from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Self
@@ -473,7 +472,7 @@ class Engine:
                     delivery,
                     None,
                     Halt() if endpoint and _halts(endpoint, reason) else GiveUp(reason),
-                    delivery.leased_at,
+                    delivery.leased_unix_us,
                     0,
                     event.type if event else "",
                     endpoint.tenant if endpoint else "",
@@ -494,7 +493,7 @@ class Engine:
                 delivery,
                 outcome,
                 verdict,
-                delivery.leased_at,
+                delivery.leased_unix_us,
                 0,
                 event.type,
                 endpoint.tenant,
@@ -554,13 +553,13 @@ class Engine:
             duration_ms = round((time.monotonic() - began) * 1000)
             # Counted from when we were told, since to be heard at all may have taken long.
             leased_seconds = began - delivery.told_at_monotonic
-            started_at = delivery.leased_at + timedelta(seconds=leased_seconds)
+            started_unix_us = delivery.leased_unix_us + round(leased_seconds * 1_000_000)
             self._record.put(
                 Attempt(
                     delivery,
                     outcome,
                     verdict,
-                    started_at,
+                    started_unix_us,
                     duration_ms,
                     event.type,
                     endpoint.tenant,

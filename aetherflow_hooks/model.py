@@ -16,9 +16,11 @@ Values made once per delivery are named tuples, which cost a third of a frozen d
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NamedTuple
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class EndpointState(StrEnum):
@@ -102,11 +104,11 @@ class Delivery(NamedTuple):
     event_shard: int
     attempt: int  # of the POST that is to come, from 1
     token: int  # names this lease; every write of the result must show it
-    leased_at: datetime  # by the database's clock, when it was done
+    leased_unix_us: int  # when it was done: microseconds since 1970 by the database's clock
     leased_at_monotonic: float  # by ours, taken before we asked: the lease began no earlier
     expired: bool  # its event says that it is too late to send it
     overdue_seconds: float = 0.0  # for how long it had been due when it was leased
-    told_at_monotonic: float = 0.0  # by our clock, when we were told: hardly later than `leased_at`
+    told_at_monotonic: float = 0.0  # by our clock, when we were told: hardly later than then
 
     @property
     def id(self) -> str:
@@ -220,12 +222,22 @@ class Attempt(NamedTuple):
     delivery: Delivery
     outcome: Outcome | None  # None: nothing was sent
     verdict: Verdict
-    started_at: datetime  # by the database's clock
+    started_unix_us: int  # microseconds since 1970 by the database's clock
     duration_ms: int
     event_type: str
     tenant: str
     is_ordered: bool = False  # what comes behind it may go now
     lag_seconds: float | None = None  # from when it was due to when it began; None: nobody knows
+
+
+def moment_of(unix_us: int) -> datetime:
+    """Give the moment that is so many microseconds after 1970 began."""
+    return EPOCH + timedelta(microseconds=unix_us)
+
+
+def unix_us_of(moment: datetime) -> int:
+    """Give the microseconds since 1970 began."""
+    return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def delivery_id(event_id: str, endpoint_id: str) -> str:

@@ -3,12 +3,13 @@
 from aetherflow_hooks.db.database import Database, Row
 from aetherflow_hooks.db.listen import Listener
 from aetherflow_hooks.db.migrate import check_schema, migrate, pending
-from aetherflow_hooks.db.statements import definition_of, indexes_walked
+from aetherflow_hooks.db.statements import array_text, definition_of, indexes_walked
 
 __all__ = [
     "Database",
     "Listener",
     "Row",
+    "array_text",
     "check_schema",
     "definition_of",
     "indexes_walked",

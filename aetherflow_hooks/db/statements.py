@@ -2,6 +2,7 @@
 
 import functools
 import re
+from collections.abc import Iterable
 from importlib.resources import files
 
 import orjson
@@ -28,6 +29,15 @@ def statements(schema: str) -> dict[str, str]:
         again_of(name): text.replace(AGAIN, "") for name, text in found.items() if AGAIN in text
     }
     return found | again
+
+
+def array_text(numbers: Iterable[int]) -> str:
+    """Write numbers as Postgres reads an array of them.
+
+    >>> array_text([1, 2])
+    '{1, 2}'
+    """
+    return f"{{{str([*numbers])[1:-1]}}}"
 
 
 def again_of(name: str) -> str:

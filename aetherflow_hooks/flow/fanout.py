@@ -63,7 +63,7 @@ class Hands(Protocol):
         offer: Offer,
         event_shard: int,
         rows: Sequence[Row],
-        leased_at: datetime,
+        leased_unix_us: int,
         asked_at: float,
         *,
         others: int,
@@ -322,8 +322,8 @@ class Fanout:
             else:
                 made.append((row["shard"], row["endpoint_id"]))
         if self._hands and offer:
-            leased_at: datetime = taken["leased_at"]
-            self._hands.adopt(offer, shard, leased, leased_at, asked_at, others=len(made))
+            leased_unix_us: int = taken["leased_unix_us"]
+            self._hands.adopt(offer, shard, leased, leased_unix_us, asked_at, others=len(made))
         if made:
             self._hand_on(made, False, self._by_our_clock(since))
         if taken["is_begun"]:

@@ -11,7 +11,6 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from datetime import datetime
 from itertools import groupby
 from typing import Any
 
@@ -150,7 +149,7 @@ class Lease:
         offer: Offer,
         event_shard: int,
         rows: Sequence[Row],
-        leased_at: datetime,
+        leased_unix_us: int,
         asked_at: float,
         *,
         others: int,
@@ -177,7 +176,7 @@ class Lease:
                     event_shard,
                     1,
                     offer.token,
-                    leased_at,
+                    leased_unix_us,
                     asked_at,
                     False,
                     overdue_seconds,
@@ -261,10 +260,10 @@ class Lease:
         versions: dict[str, int] = {}
         deliveries = []
         shards = {endpoint_id: it.shard for it in wanted for endpoint_id in it.rooms}
-        for endpoint_id, event_id, shard, attempt, leased_at, expired, overdue, version in rows:
+        for endpoint_id, event_id, shard, attempt, leased_us, expired, overdue, version in rows:
             versions[endpoint_id] = version
             of = shards[endpoint_id], endpoint_id, event_id, shard, attempt, token
-            deliveries.append(Delivery(*of, leased_at, asked_at, expired, overdue, told_at))
+            deliveries.append(Delivery(*of, leased_us, asked_at, expired, overdue, told_at))
         stale = [it for it, version in versions.items() if not self._is_fresh(it, version)]
         try:
             endpoints = await self.load(stale) if stale else {}

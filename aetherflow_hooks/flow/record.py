@@ -10,11 +10,12 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import orjson
 
 from aetherflow_hooks.config import RecordSettings
-from aetherflow_hooks.db import Database, Row
+from aetherflow_hooks.db import Database, Row, array_text
 from aetherflow_hooks.errors import InputRefused
 from aetherflow_hooks.model import (
     Answered,
@@ -25,6 +26,7 @@ from aetherflow_hooks.model import (
     GiveUp,
     Halt,
     RetryIn,
+    moment_of,
 )
 from aetherflow_hooks.rules.states import OUTCOME_WORDS, VERDICT_WORDS, error_of
 from aetherflow_hooks.rules.topics import DELIVERY_EXHAUSTED, ENDPOINT_DISABLED, is_operational
@@ -220,7 +222,7 @@ class Record:
                 attempt.delivery.attempt,
                 *_verdict(attempt),
                 *_outcome(attempt),
-                attempt.started_at,
+                moment_of(attempt.started_unix_us),
                 min(attempt.duration_ms, DURATION_MS_MAX),
                 *((None, None, None) if bare else (*self._told(attempt), self._notice(attempt))),
             )
@@ -265,17 +267,18 @@ def _named(attempt: Attempt) -> tuple[str, str, int]:
     return attempt.delivery.endpoint_id, attempt.delivery.event_id, attempt.delivery.attempt
 
 
-def _delivered_columns(batch: list[Attempt]) -> tuple[list[object], ...]:
+def _delivered_columns(batch: list[Attempt]) -> tuple[object, ...]:
     """Arrange successes in columns: few of them, since what they have in common is left out."""
     deliveries = [attempt.delivery for attempt in batch]
+    answers: list[Any] = [attempt.outcome for attempt in batch]  # nothing else delivers
     return (
         [delivery.endpoint_id for delivery in deliveries],
         [delivery.event_id for delivery in deliveries],
-        [delivery.token for delivery in deliveries],
-        [delivery.attempt for delivery in deliveries],
-        [_outcome(attempt)[1] for attempt in batch],
-        [attempt.started_at for attempt in batch],
-        [min(attempt.duration_ms, DURATION_MS_MAX) for attempt in batch],
+        array_text([delivery.token for delivery in deliveries]),
+        array_text([delivery.attempt for delivery in deliveries]),
+        array_text([answer.status for answer in answers]),
+        array_text([attempt.started_unix_us for attempt in batch]),
+        array_text([min(attempt.duration_ms, DURATION_MS_MAX) for attempt in batch]),
     )
 
 

@@ -11,12 +11,12 @@ import itertools
 import math
 import secrets
 import time
-from collections.abc import Collection, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 from itertools import islice
 
-from aetherflow_hooks.db import Database
-from aetherflow_hooks.model import Attempt, Delivered
+from aetherflow_hooks.db import Database, array_text
+from aetherflow_hooks.model import EPOCH, Attempt, Delivered, moment_of
 from aetherflow_hooks.rules.tallies import (
     ALL,
     KINDS,
@@ -43,7 +43,7 @@ SHORT_MS = 1_024  # most durations are shorter, and their buckets are at hand
 _SHORT = bytes(map(bucket_of, range(SHORT_MS)))
 
 _MINUTE = timedelta(seconds=MINUTE_SECONDS)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MINUTE_US = MINUTE_SECONDS * 1_000_000
 
 
 class _Minute:
@@ -79,7 +79,7 @@ class Tally:
         self._totals: dict[datetime, dict[str, _Minute]] = {}  # of tenants and of all
         self._count = 0  # of the endpoints' minutes
         self._changed: dict[_Minute, None] = {}  # to be written, the longest waiting first
-        self._newest = _EPOCH  # minute of an attempt
+        self._newest = EPOCH  # minute of an attempt
         self._forget_at = math.inf
         self._next_at = 0.0
         self._is_idle = True
@@ -96,18 +96,20 @@ class Tally:
         `late` names those whose lease was lost, by endpoint, event and attempt: they are counted as
         that and nothing else.
         """
-        begins = ends = _EPOCH
+        starts_at = EPOCH
+        begins_us = ends_us = 0
         endpoints: dict[str, _Minute] = {}
         # Unpacked, and without a call in the usual case: this is run for every attempt.
         for attempt in attempts:
-            delivery, outcome, verdict, started_at, duration_ms, *_ = attempt
+            delivery, outcome, verdict, started_us, duration_ms, *_ = attempt
             if outcome is None:
                 continue  # nothing was sent
-            if not begins <= started_at < ends:
-                begins = _EPOCH + (started_at - _EPOCH) // _MINUTE * _MINUTE
-                ends = begins + _MINUTE
-                endpoints = self._minutes.get(begins) or self._begin(begins)
-            minute = endpoints.get(delivery.endpoint_id) or self._open(attempt, begins)
+            if not begins_us <= started_us < ends_us:
+                begins_us = started_us // _MINUTE_US * _MINUTE_US
+                ends_us = begins_us + _MINUTE_US
+                starts_at = moment_of(begins_us)
+                endpoints = self._minutes.get(starts_at) or self._begin(starts_at)
+            minute = endpoints.get(delivery.endpoint_id) or self._open(attempt, starts_at)
             if late and (delivery.endpoint_id, delivery.event_id, delivery.attempt) in late:
                 code = LATE * BUCKETS_MAX
             elif isinstance(verdict, Delivered):  # the kind 0
@@ -254,11 +256,6 @@ def _row(minute: _Minute) -> tuple[object, ...]:
         minute.part,
         attempts,
         *kinds,
-        _array(histogram),
-        _array(histogram.values()),
+        array_text(histogram),
+        array_text(histogram.values()),
     )
-
-
-def _array(numbers: Iterable[int]) -> str:
-    """Write an array as Postgres reads it."""
-    return f"{{{str([*numbers])[1:-1]}}}"

@@ -32,6 +32,7 @@ from aetherflow_hooks.model import (
     TimedOut,
     Verdict,
     delivery_id,
+    unix_us_of,
 )
 from aetherflow_hooks.rules.bodies import event_of
 from aetherflow_hooks.rules.ranges import in_range
@@ -259,7 +260,8 @@ def _attempt(
 ) -> Attempt:
     """Make an attempt that is on record already, to be counted."""
     endpoint_id = shown["id"]
+    started_us = unix_us_of(started_at)
     delivery = Delivery(
-        shard, endpoint_id, row["event_id"], 0, row["attempt"], 0, started_at, 0.0, False
+        shard, endpoint_id, row["event_id"], 0, row["attempt"], 0, started_us, 0.0, False
     )
-    return Attempt(delivery, outcome, verdict, started_at, row["duration_ms"], "", shown["tenant"])
+    return Attempt(delivery, outcome, verdict, started_us, row["duration_ms"], "", shown["tenant"])

@@ -327,7 +327,8 @@ PAGES_MAX = [
         "record_delivered",
         """select format('3, %L, %L, %L, %L, %L, %L, %L', array_agg(endpoint_id),
                          array_agg(event_id), array_agg(lease_token), array_agg(attempt),
-                         array_agg(200), array_agg(now()), array_agg(5))
+                         array_agg(200),
+                         array_agg((extract(epoch from now()) * 1000000)::bigint), array_agg(5))
            from (select * from aetherflow.deliveries where shard = 3 and lease_token = 1
                  order by md5(event_id) limit 500) d""",
         500,

@@ -16,7 +16,7 @@ from aetherflow_hooks.errors import DatabaseUnavailable
 from aetherflow_hooks.flow import fanout as fanout_module
 from aetherflow_hooks.flow.fanout import Fanout, Hands
 from aetherflow_hooks.manage.endpoints import set_endpoint_state
-from aetherflow_hooks.model import EndpointState, Offer
+from aetherflow_hooks.model import EndpointState, Offer, moment_of
 from tests.conftest import World
 
 ALL = range(16)
@@ -187,7 +187,7 @@ class Taker:
         offer: Offer,
         event_shard: int,
         rows: Sequence[Row],
-        leased_at: datetime,
+        leased_unix_us: int,
         asked_at: float,
         *,
         others: int,
@@ -196,7 +196,7 @@ class Taker:
         assert offer.token == 77
         assert event_shard in ALL
         assert asked_at > 0
-        assert leased_at <= datetime.now(UTC)
+        assert moment_of(leased_unix_us) <= datetime.now(UTC)
         self.taken += rows
 
     def doubt(self, offer: Offer) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -287,7 +286,7 @@ async def test_what_fan_out_has_leased_is_handed_on_with_its_events(world: World
     )
     taken, *rows = rows
     assert len(rows) == 2  # the delivery and the event
-    holder.lease.adopt(offer, shard, rows, taken["leased_at"], asked_at=1.0, others=1)
+    holder.lease.adopt(offer, shard, rows, taken["leased_unix_us"], asked_at=1.0, others=1)
     ((delivery, event),) = holder.leased[-1].work
     assert holder.leased[-1].wanted is None
     assert (delivery.endpoint_id, delivery.attempt, delivery.token) == (endpoint_id, 1, offer.token)
@@ -313,8 +312,8 @@ async def test_offers_to_many_are_few_while_hardly_any_of_them_is_taken_up(world
         offer = holder.lease.offer()
         assert offer is not None
         row = (None, None, None, None, 0, endpoint_id, "evt_1", 0.0, None, None, None, None)
-        rows, now = [row] if leased else [], datetime.now(UTC)
-        holder.lease.adopt(offer, 0, rows, now, asked_at=1.0, others=not leased)
+        rows = [row] if leased else []
+        holder.lease.adopt(offer, 0, rows, 0, asked_at=1.0, others=not leased)
         return bool(offer.wanted)
 
     assert all(made(leased=True) for _ in range(20))

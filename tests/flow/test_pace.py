@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 
@@ -101,7 +100,7 @@ def delivery(shard: int, endpoint_id: str, number: int) -> Delivery:
         event_shard=0,
         attempt=1,
         token=1,
-        leased_at=datetime.now(UTC),
+        leased_unix_us=0,
         leased_at_monotonic=asyncio.get_running_loop().time(),
         expired=False,
     )

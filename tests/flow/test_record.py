@@ -21,6 +21,7 @@ from aetherflow_hooks.model import (
     Outcome,
     RetryIn,
     Verdict,
+    unix_us_of,
 )
 from tests.conftest import LONG_AGO, World
 
@@ -73,7 +74,7 @@ async def leased(world: World, count: int = 1) -> list[Delivery]:
             event_shard=row["event_shard"],
             attempt=1,
             token=TOKEN,
-            leased_at=datetime.now(UTC),
+            leased_unix_us=unix_us_of(datetime.now(UTC)),
             leased_at_monotonic=0,
             expired=False,
         )
@@ -82,7 +83,7 @@ async def leased(world: World, count: int = 1) -> list[Delivery]:
 
 
 def attempt(delivery: Delivery, verdict: Verdict, outcome: Outcome | None = OK) -> Attempt:
-    return Attempt(delivery, outcome, verdict, datetime.now(UTC), 12, "a.b", "")
+    return Attempt(delivery, outcome, verdict, unix_us_of(datetime.now(UTC)), 12, "a.b", "")
 
 
 async def test_each_verdict_has_its_effect(world: World) -> None:

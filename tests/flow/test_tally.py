@@ -25,6 +25,7 @@ from aetherflow_hooks.model import (
     RetryIn,
     TimedOut,
     Verdict,
+    unix_us_of,
 )
 from tests.conftest import World
 from tests.flow.test_sweep import sweep
@@ -59,8 +60,8 @@ def attempt(
     ok = isinstance(outcome, Answered) and outcome.status == 200
     verdict: Verdict = Delivered() if ok else RetryIn(60)
     event_id = f"evt_{next(_numbers):024x}"
-    delivery = Delivery(n % 16, endpoint(n), event_id, 0, 1, 1, at, 0, False)
-    return Attempt(delivery, outcome, verdict, at, ms, "a.b", tenant)
+    delivery = Delivery(n % 16, endpoint(n), event_id, 0, 1, 1, unix_us_of(at), 0, False)
+    return Attempt(delivery, outcome, verdict, unix_us_of(at), ms, "a.b", tenant)
 
 
 async def told(

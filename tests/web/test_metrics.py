@@ -16,7 +16,7 @@ from aetherflow_hooks.db import Database
 from aetherflow_hooks.dev.embedded import EmbeddedPostgres
 from aetherflow_hooks.manage.deliveries import retry_delivery
 from aetherflow_hooks.manage.tokens import Scope, add_token
-from aetherflow_hooks.model import Answered, Attempt, Delivered, Delivery, delivery_id
+from aetherflow_hooks.model import Answered, Attempt, Delivered, Delivery, delivery_id, unix_us_of
 from aetherflow_hooks.rules.measures import Histogram
 from aetherflow_hooks.watch.metrics import METRICS, OF_DATABASE, OTHERS, PREFIX, Attempts
 from aetherflow_hooks.web import exposition
@@ -268,7 +268,7 @@ async def test_what_was_found_a_moment_ago_is_told_again(
 
 def test_what_was_not_waited_for_has_no_lag() -> None:
     """What is polled, and what was never posted since its version was not made."""
-    at = datetime.now(UTC)
+    at = unix_us_of(datetime.now(UTC))
     delivery = Delivery(0, "ep_1", "evt_1", 0, 1, 1, at, 0.0, False)
     attempt = Attempt(delivery, Answered(200, None, b""), Delivered(), at, 5, "a", "")
     counting = Attempts(10)

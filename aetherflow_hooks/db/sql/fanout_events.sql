@@ -6,7 +6,7 @@
 --   $5 token bigint
 --   $6 with_events boolean
 --   $7 since timestamptz
--- returns events, deliveries, is_begun, leased_at, shard, endpoint_id, event_id, overdue_seconds, type, data, emitted_unix_seconds, traceparent
+-- returns events, deliveries, is_begun, leased_unix_us, shard, endpoint_id, event_id, overdue_seconds, type, data, emitted_unix_seconds, traceparent
 -- walks outbox_pkey, subscriptions_pkey, endpoints_pkey, events_pkey
 --
 -- One row with the numbers of events taken and of deliveries made, whether any is begun, and when
@@ -180,7 +180,8 @@ with due as materialized (
     returning shard, endpoint_id, event_id, due_at, lease_token
 )
 select (select count(*)::integer from picked) as events, (select count(*)::integer from made) as deliveries,
-       exists (select from reached r where r.unordered >= $3) as is_begun, clock_timestamp() as leased_at,
+       exists (select from reached r where r.unordered >= $3) as is_begun,
+       (date_part('epoch', clock_timestamp()) * 1000000)::bigint as leased_unix_us,
        null::smallint as shard, null as endpoint_id, null as event_id, null::double precision as overdue_seconds,
        null as type, null as data, null::bigint as emitted_unix_seconds, null as traceparent
 union all

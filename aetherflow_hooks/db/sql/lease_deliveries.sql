@@ -6,7 +6,7 @@
 --   $5 timeout_seconds double precision
 --   $6 margin_seconds double precision
 --   $7 token bigint
--- returns endpoint_id, event_id, event_shard, attempt, leased_at, expired, overdue_seconds, version
+-- returns endpoint_id, event_id, event_shard, attempt, leased_unix_us, expired, overdue_seconds, version
 -- walks deliveries_due
 --
 -- The endpoint's state is read here, so that nothing is sent to one that has just been paused,
@@ -43,6 +43,8 @@ update aetherflow.deliveries d
 set leased_until = now() + due.lease, lease_token = $7, attempt = d.attempt + 1
 from due
 where d.shard = $1 and d.ctid = due.row_at
-returning d.endpoint_id, d.event_id, d.event_shard, d.attempt, clock_timestamp() as leased_at,
-          coalesce(d.expires_at <= now(), false) as expired, date_part('epoch', clock_timestamp()) - date_part('epoch', d.due_at) as overdue_seconds,
+returning d.endpoint_id, d.event_id, d.event_shard, d.attempt,
+          (date_part('epoch', clock_timestamp()) * 1000000)::bigint as leased_unix_us,
+          coalesce(d.expires_at <= now(), false) as expired,
+          date_part('epoch', clock_timestamp()) - date_part('epoch', d.due_at) as overdue_seconds,
           due.version

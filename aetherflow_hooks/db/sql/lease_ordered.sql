@@ -7,7 +7,7 @@
 --   $6 timeout_seconds double precision
 --   $7 margin_seconds double precision
 --   $8 token bigint
--- returns endpoint_id, event_id, event_shard, attempt, leased_at, expired, overdue_seconds, version, ordering_key, keys
+-- returns endpoint_id, event_id, event_shard, attempt, leased_unix_us, expired, overdue_seconds, version, ordering_key, keys
 -- walks deliveries_order
 --
 -- Looks at the keys behind $3, at most $4 of them; a key whose first delivery is on lease or not due
@@ -62,9 +62,9 @@ with recursive firsts as (
     returning d.endpoint_id, d.event_id, d.event_shard, d.attempt, coalesce(d.expires_at <= now(), false) as expired,
               date_part('epoch', clock_timestamp()) - date_part('epoch', d.due_at) as overdue_seconds, w.version, d.ordering_key
 )
-select t.endpoint_id, t.event_id, t.event_shard, t.attempt, clock_timestamp() as leased_at, t.expired, t.overdue_seconds,
-       t.version, t.ordering_key,
-       null::integer as keys
+select t.endpoint_id, t.event_id, t.event_shard, t.attempt,
+       (date_part('epoch', clock_timestamp()) * 1000000)::bigint as leased_unix_us,
+       t.expired, t.overdue_seconds, t.version, t.ordering_key, null::integer as keys
 from taken t
 union all
 select null, null, null, null, null, null, null, null, max(f.ordering_key), count(*)::integer from firsts f

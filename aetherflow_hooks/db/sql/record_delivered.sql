@@ -2,20 +2,25 @@
 --   $1 shard smallint
 --   $2 endpoint_ids text[]
 --   $3 event_ids text[]
---   $4 tokens bigint[]
---   $5 attempts smallint[]
---   $6 statuses smallint[]
---   $7 started_ats timestamptz[]
---   $8 durations_ms integer[]
+--   $4 tokens text
+--   $5 attempts text
+--   $6 statuses text
+--   $7 started_unix_us text
+--   $8 durations_ms text
 -- returns endpoint_id, event_id, attempt
 -- walks deliveries_pkey
 --
 -- As in record_attempts, each row is looked up by its key before it is changed by its place, and a
--- result whose lease was lost is kept as late, and returned.
+-- result whose lease was lost is kept as late, and returned. Arrays of numbers come as text, and
+-- moments as microseconds since 1970: the driver asks of each element of an array whether it is an
+-- array too, and takes a time apart, which together cost it more than all the rest of this.
 with results as materialized (
-    select * from unnest(
-        $2::text[], $3::text[], $4::bigint[], $5::smallint[], $6::smallint[], $7::timestamptz[], $8::integer[]
-    ) with ordinality as r (endpoint_id, event_id, token, attempt, status, started_at, duration_ms, place)
+    select r.endpoint_id, r.event_id, r.token, r.attempt, r.status,
+           to_timestamp(r.started_unix_us::double precision / 1000000) as started_at, r.duration_ms, r.place
+    from unnest(
+        $2::text[], $3::text[], $4::text::bigint[], $5::text::smallint[], $6::text::smallint[], $7::text::bigint[],
+        $8::text::integer[]
+    ) with ordinality as r (endpoint_id, event_id, token, attempt, status, started_unix_us, duration_ms, place)
 ), found as materialized (
     select r.*, d.row_at, d.trigger
     from results r
