@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -42,12 +42,13 @@ class DeadReason(StrEnum):
     EXPIRED = "expired"  # its event was no longer worth sending, or no longer kept
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class Secret:
     """A signing secret that is in force."""
 
     value: str
     until: float | None  # monotonic seconds at which it ends; None: it does not
+    keys: Any = None  # what it stands for, once it was decoded: whoever signs keeps that here
 
     def __repr__(self) -> str:
         return f"Secret(value='…', until={self.until})"

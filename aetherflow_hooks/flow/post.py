@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from weakref import WeakKeyDictionary
 
 from aetherflow_hooks.config import PostSettings
 from aetherflow_hooks.http import Client
@@ -48,8 +47,6 @@ class Post:
         self.close = self._client.close
         self.break_off = self._client.break_off
         self.connections = self._client.connections
-        # Each is decoded once and not per POST, and forgotten with its endpoint.
-        self._keys: WeakKeyDictionary[Secret, Keys] = WeakKeyDictionary()
 
     def send(
         self,
@@ -117,7 +114,7 @@ class Post:
         """Write the headers of an attempt that is made now; None: nothing can be signed."""
         now = time.monotonic()
         keys = [
-            self._keys_of(secret)
+            secret.keys or _decode(secret)
             for secret in endpoint.secrets
             if secret.until is None or secret.until > now
         ]
@@ -133,11 +130,11 @@ class Post:
             unix_seconds=int(time.time()),
         )
 
-    def _keys_of(self, secret: Secret) -> Keys:
-        keys = self._keys.get(secret)
-        if keys is None:
-            keys = self._keys[secret] = keys_of(secret.value)
-        return keys
+
+def _decode(secret: Secret) -> Keys:
+    """Decode a secret once and not per POST; what it stands for is forgotten with its endpoint."""
+    keys = secret.keys = keys_of(secret.value)
+    return keys
 
 
 def _traced(traceparent: str, others: str) -> str:

@@ -153,7 +153,7 @@ def signed_lines(
     ids are made of harmless letters.
     """
     return (
-        f"X-AetherFlow-Signature: {aetherflow_signature(keys[0], body)}\r\n"
+        f"X-AetherFlow-Signature: {keys[0].sign_body(body)}\r\n"
         f"X-AetherFlow-Event: {event_type}\r\n"
         f"X-AetherFlow-Delivery: {delivery}\r\n"
         f"X-AetherFlow-Attempt: {attempt}\r\n"
