@@ -60,7 +60,7 @@ from aetherflow_hooks.model import (
 )
 from aetherflow_hooks.rules.addresses import nets_at, opens_closed, parse_entry
 from aetherflow_hooks.rules.lane import Reply, reply_of
-from aetherflow_hooks.rules.retry import judge
+from aetherflow_hooks.rules.retry import DELIVERED, delivers, judge
 from aetherflow_hooks.shards import Shards
 from aetherflow_hooks.watch.attempts import AttemptLog
 from aetherflow_hooks.watch.log import LogEvent, log
@@ -545,7 +545,9 @@ class Engine:
             return
         self._prevented_seconds = 0.0
         try:
-            verdict = self._judged(endpoint, delivery, outcome)
+            verdict: Verdict | None = DELIVERED
+            if not delivers(outcome):
+                verdict = self._judged(endpoint, delivery, outcome)
             if verdict is None:
                 self._give_back([delivery])
                 return

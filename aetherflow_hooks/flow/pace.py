@@ -315,9 +315,10 @@ class Pace:
                     self._return_waiting(lane)
                 continue
             del lane.waiting[0]
-            self._enqueue(lane)
             self._slots.start(lane, now)
-            if not lane.waiting:
+            if lane.waiting:
+                self._enqueue(lane)
+            else:
                 self._consider(lane)
             return lane, delivery, event
         return None

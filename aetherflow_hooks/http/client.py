@@ -134,7 +134,9 @@ class Client:
         exchange = Exchange(
             done, timeout_seconds, self._loop.time() + timeout_seconds, self._has_ended
         )
-        self._watch(exchange)
+        self._under_way.add(exchange)
+        if not self._is_ticking:
+            self._watch()
         if not self._is_direct:
             self._run(exchange, self._by_session(exchange, url, tenant, headers, body, certificate))
             return
@@ -305,23 +307,17 @@ class Client:
             async with asyncio.timeout_at(ends_at):
                 return await self._connector.make(target.request)
 
-    def _watch(self, exchange: Exchange) -> None:
-        """See to it that a request ends in time.
+    def _watch(self) -> None:
+        """See to it that requests end in time.
 
         One look a few times a second at all that is under way costs less than a timer for each.
         """
-        self._under_way.add(exchange)
-        if not self._is_ticking:
-            self._is_ticking = True
-            self._loop.call_later(DEADLINE_TICK_SECONDS, self._look)
-
-    def _look(self) -> None:
         now = self._loop.time()
         for exchange in [it for it in self._under_way if it.ends_at <= now]:
             exchange.expire()
         self._is_ticking = bool(self._under_way)
         if self._is_ticking:
-            self._loop.call_later(DEADLINE_TICK_SECONDS, self._look)
+            self._loop.call_later(DEADLINE_TICK_SECONDS, self._watch)
 
     async def _by_session(
         self,

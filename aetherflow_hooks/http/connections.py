@@ -169,6 +169,11 @@ class Protocol(ResponseHandler):
         exchange.answer = data
         exchange.told(exchange)
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Do nothing where nothing was paused: the end of each answer asks for it."""
+        if resume_parser or self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def set_exception(self, exc: BaseException, *cause: Any) -> None:
         """Take the end of the connection, or a fault in what came over it."""
         super().set_exception(exc, *cause)
@@ -205,10 +210,13 @@ class Buffered(asyncio.BufferedProtocol):
         protocol.receive(whole)
         if protocol.received_bytes > self._bytes_max:
             protocol.listen_no_more()
+        if nbytes <= SLICE_BYTES and not protocol.is_deaf:
+            self._received(whole)
+            return
         for start in range(0, nbytes, SLICE_BYTES):
             if protocol.is_deaf:
                 return
-            self._received(whole[start : start + SLICE_BYTES] if nbytes > SLICE_BYTES else whole)
+            self._received(whole[start : start + SLICE_BYTES])
 
 
 class Request(ClientRequest):
@@ -321,7 +329,14 @@ class Connector(aiohttp.TCPConnector):
 
     def give_back(self, key: ConnectionKey, protocol: "Protocol", *, is_clean: bool) -> None:
         """Take a connection back, to be used again if it can be."""
-        self._release(key, protocol, should_close=not is_clean)
+        is_usual = is_clean and not protocol.should_close and protocol.is_at_end()
+        if is_usual and self._cleanup_handle is not None:  # else idle ones would not be closed
+            # Where `_release` would put it after five more steps, most of them for others who wait
+            # for one; here nobody does, as there is no limit.
+            self._acquired.discard(protocol)
+            self._conns[key].append((protocol, time.monotonic()))
+        else:
+            self._release(key, protocol, should_close=not is_clean)
 
     def _open_ones(self, host: str, port: int, addresses: Addresses) -> Addresses:
         """Leave out the closed addresses of a name that has open ones too, and tell of them.

@@ -162,6 +162,8 @@ class Lane:
 
         The bucket keeps what comes meanwhile, even of a burst of one.
         """
+        if self.endpoint.rate_per_second is None:
+            return 0.0
         if now >= self.rate_from and (tokens := self.tokens(now)) < 1:
             missing_seconds = (1 - tokens) / (self.endpoint.rate_per_second or 1)
             self.rate_from = now + max(missing_seconds, RATE_STEP_SECONDS)

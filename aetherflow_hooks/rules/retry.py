@@ -52,6 +52,11 @@ def schedule_of(chosen: Sequence[float] | str | None) -> tuple[float, ...] | Non
     return PRESETS[chosen]
 
 
+def delivers(outcome: Outcome) -> bool:
+    """Tell whether an outcome delivers: an answer of 200 to 299."""
+    return isinstance(outcome, Answered) and 200 <= outcome.status < 300  # noqa: PLR2004
+
+
 def judge(
     outcome: Outcome,
     *,
@@ -70,7 +75,7 @@ def judge(
     unless the schedule itself says so, and never shortens it.
     """
     match outcome:
-        case Answered(status=status) if 200 <= status < 300:  # noqa: PLR2004
+        case Answered() if delivers(outcome):
             return DELIVERED
         case Answered(status=status) if status == GONE:
             return GiveUp(DeadReason.GONE)
