@@ -116,7 +116,6 @@ class Engine:
             send=self._attempt,
             break_off=self._post.break_off,
             holds=self._shards.holds,
-            may_start=self._may_start,
             give_back=self._give_back,
         )
         self._lease = Lease(
@@ -173,7 +172,8 @@ class Engine:
             on_retry=self._retry,
             on_gone=self._pace.open,
             on_next=partial(self._retry, seconds=0.0),
-            on_room=self._pace.resume,
+            on_full=self._pace.wait,
+            on_room=self._resume,
         )
         self._replay = Replay(self._database, hand_on=self._replayed)
         self._sweep = Sweep(
@@ -576,14 +576,17 @@ class Engine:
         finally:
             done(reply_of(outcome))
 
-    def _may_start(self) -> bool:
-        return not self._record.is_full and not self._is_prevented
+    def _resume(self) -> None:
+        """Record → pace: go on sending, if nothing else stands against it."""
+        if not self._record.is_full and not self._is_prevented:
+            self._pace.resume()
 
     def _prevent(self, reason: str) -> None:
         """Start nothing for a while, since our own side is not able to; twice as long each time."""
         if self._is_prevented:
             return
         self._is_prevented = True
+        self._pace.wait()
         self._prevented_seconds = min(
             max(2 * self._prevented_seconds, PREVENTED_SECONDS_MIN), PREVENTED_SECONDS_MAX
         )
@@ -592,7 +595,7 @@ class Engine:
 
     def _try_again(self) -> None:
         self._is_prevented = False
-        self._pace.resume()
+        self._resume()
 
     def _judged(self, endpoint: Endpoint, delivery: Delivery, outcome: Outcome) -> Verdict | None:
         """Judge an outcome; None: it counts for nothing."""

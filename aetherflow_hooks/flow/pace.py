@@ -16,7 +16,7 @@ from functools import partial
 from aetherflow_hooks.config import LeaseSettings, PaceSettings
 from aetherflow_hooks.model import Delivery, Endpoint, Event, Leased, Wanted, rooms_of
 from aetherflow_hooks.rules.bucket import Bucket
-from aetherflow_hooks.rules.lane import Lane, Reply
+from aetherflow_hooks.rules.lane import Lane, Reply, Standing
 from aetherflow_hooks.rules.slots import SPACING_SECONDS, Slots
 from aetherflow_hooks.rules.turns import Lively, Trials, Turns
 
@@ -35,21 +35,18 @@ class Pace:
         send: Callable[[Endpoint, Delivery, Event, Callable[[Reply | None], None]], None],
         break_off: Callable[[], None],
         holds: Callable[[int, float], bool],
-        may_start: Callable[[], bool],
         give_back: Callable[[list[Delivery]], None],
     ) -> None:
         """Call `send` for each delivery in its turn; it tells in the end what came back.
 
         `break_off()` lets everything under way end, `holds(shard, now)` tells whether a shard is
-        still ours, `may_start()` whether results still have room, and `give_back` takes deliveries
-        that came to nothing.
+        still ours, and `give_back` takes deliveries that came to nothing.
         """
         self._slots = Slots(settings.slots, lease.batch_max)
         self._lease = lease
         self._send = send
         self._break_off = break_off
         self._holds = holds
-        self._may_start = may_start
         self._give_back = give_back
         self._lanes: dict[str, Lane] = {}
         self._turns = Turns()  # lanes to ask the database for
@@ -58,7 +55,7 @@ class Pace:
         self._lively = Lively()
         self._asked_again_at = 0.0  # when `on_room` will have been called by itself
         self._loop = asyncio.get_running_loop()  # Python 3.11 asks the kernel for each look at it
-        self._will_pump = self._stopping = False
+        self._will_pump = self._waits = self._stopping = False
         self._drained = asyncio.Event()
         self.on_room: Callable[[], None] = lambda: None  # called when leases are wanted
 
@@ -139,11 +136,10 @@ class Pace:
         is_offer, now = leased.wanted is None, time.monotonic()
         rooms = rooms_of(leased.wanted or ())
         got: Counter[str] = Counter()
-        strays = []
         for delivery, event in leased.work:
             lane = self._lanes.get(delivery.endpoint_id)
             if lane is None:
-                strays.append(delivery)
+                self._give_back([delivery])
                 continue
             got[delivery.endpoint_id] += 1
             self._slots.leased += is_offer  # else they were counted when they were asked for
@@ -163,8 +159,6 @@ class Pace:
             else:
                 self._enqueue(lane)
                 self._consider(lane)
-        if strays:
-            self._give_back(strays)
         self._pump()
 
     def may_wait(self, offered: int) -> bool:
@@ -231,8 +225,13 @@ class Pace:
         for lane in [it for it in self._lanes.values() if it.touched_at < before and it.is_idle]:
             self._forget(lane)
 
+    def wait(self) -> None:
+        """Start nothing more until `resume`."""
+        self._waits = True
+
     def resume(self) -> None:
-        """Go on, where `may_start` or `holds` has said no before."""
+        """Go on, after `wait` or where `holds` has said no before."""
+        self._waits = False
         self._pump()
         self.on_room()
 
@@ -309,7 +308,7 @@ class Pace:
                 self._return_waiting(lane)  # an answer might come after the lease has ended
                 self._consider(lane)
                 continue
-            if not self._trials.start(lane):
+            if lane.standing is not Standing.PROVEN and not self._trials.start(lane):
                 lane.queued = self._trials.park(lane)
                 if not lane.queued:
                     self._return_waiting(lane)
@@ -318,14 +317,14 @@ class Pace:
             self._slots.start(lane, now)
             if lane.waiting:
                 self._enqueue(lane)
-            else:
+            elif lane.is_due or lane.trial is not None:
                 self._consider(lane)
             return lane, delivery, event
         return None
 
     def _next_lane(self) -> Lane | None:
         """Take the lane whose turn it is, if anything may start now."""
-        while self._slots.are_free and not self._stopping and self._may_start():
+        while self._slots.are_free and not (self._waits or self._stopping):
             lane = self._trials.unparked() or (self._queue.popleft() if self._queue else None)
             if lane is None:
                 return None
@@ -352,13 +351,13 @@ class Pace:
         """Note the end of a POST; what it makes room for starts with what others do."""
         now = time.monotonic()
         lane.learn(started_at, now, reply)
-        if lane.tried_as is not None:
-            rest_seconds = self._trials.end(lane, started_at, now)
-            if rest_seconds > 0:
-                self._loop.call_later(rest_seconds, self._rested)
+        if lane.tried_as is not None and (rest := self._trials.end(lane, started_at, now)) > 0:
+            self._loop.call_later(rest, self._rested)
         self._slots.end(lane)
-        self._enqueue(lane)
-        self._consider(lane)
+        if lane.waiting and not lane.queued:
+            self._enqueue(lane)
+        if lane.is_due or lane.trial is not None:  # as in `_consider`, for most have neither
+            self._consider(lane)
         if self._turns and self._slots.has_just_got_room:
             self.on_room()
         if not self._will_pump:

@@ -54,6 +54,7 @@ class Record:
         on_retry: Callable[[Delivery, float], None],
         on_gone: Callable[[str], None],
         on_next: Callable[[Delivery], None],
+        on_full: Callable[[], None],
         on_room: Callable[[], None],
     ) -> None:
         """Tell what was written: to `on_retry` the seconds until each retry, to `on_gone` each 410.
@@ -61,7 +62,8 @@ class Record:
         `on_recorded` gets each batch once, when all of it is written, with the endpoint, event and
         number of those attempts whose lease was lost.
         `on_next` gets each delivery of an endpoint with an order that lets the next one go.
-        `on_room` is called when there is room for more results.
+        `on_full` is called when sending has to stop for the writing to catch up, and `on_room`
+        after each write that leaves room for more results.
         """
         self._database = database
         self._settings = settings
@@ -69,6 +71,7 @@ class Record:
         self._on_retry = on_retry
         self._on_gone = on_gone
         self._on_next = on_next
+        self._on_full = on_full
         self._on_room = on_room
         self._waiting: dict[int, list[Attempt]] = {}  # by shard, the one to be written next first
         self._busy: set[int] = set()
@@ -110,6 +113,8 @@ class Record:
         self._put_at = time.monotonic()
         if self._count in (self._crowded_from, self._behind_from):
             self.wake.set()
+        elif self._count == self._settings.waiting_max:
+            self._on_full()
 
     async def turn(self) -> float:
         """Write one batch of one shard; tell when to come again, in seconds."""
@@ -152,7 +157,8 @@ class Record:
         finally:
             self._busy.discard(shard)
         self._count -= len(batch)
-        self._on_room()
+        if not self.is_full:
+            self._on_room()
         return 0.0
 
     def waits_for(self, shard: int) -> bool:

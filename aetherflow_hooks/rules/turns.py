@@ -208,10 +208,8 @@ class Trials:
         return lanes
 
     def start(self, lane: Lane) -> bool:
-        """Tell whether a POST of a lane may start now; if so, it is counted until `end`."""
+        """Tell whether a lane on trial may start a POST now; if so, it is counted until `end`."""
         standing = lane.standing
-        if standing is Standing.PROVEN:
-            return True
         if self._under_way[standing] >= self._places:
             return False
         self._under_way[standing] += 1

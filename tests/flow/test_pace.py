@@ -29,8 +29,7 @@ from aetherflow_hooks.rules.turns import REST_SECONDS
 class Bench:
     """A pace whose POSTs end when the test says so."""
 
-    def __init__(self, slots: int = 64, *, full: bool = False) -> None:
-        self.is_full = full
+    def __init__(self, slots: int = 64, *, waits: bool = False) -> None:
         self.held = set(range(16))
         self.under_way: list[tuple[str, Callable[[Reply], None]]] = []
         self.most: Counter[str] = Counter()
@@ -41,9 +40,10 @@ class Bench:
             send=self._send,
             break_off=self._break_off,
             holds=lambda shard, _: shard in self.held,
-            may_start=lambda: not self.is_full,
             give_back=self.back.extend,
         )
+        if waits:
+            self.pace.wait()
 
     def _send(
         self, endpoint: Endpoint, _delivery: Delivery, _event: Event, done: Callable[[Reply], None]
@@ -283,7 +283,7 @@ async def test_leases_for_new_endpoints_follow_the_answers_of_those_before() -> 
 
 
 async def test_a_shard_that_is_let_go_gives_its_trials_to_others() -> None:
-    bench = Bench(slots=16, full=True)
+    bench = Bench(slots=16, waits=True)
     for number in range(8):
         bench.pace.due(endpoint(f"a_{number}", shard=1))
     bench.lease_all()
@@ -313,11 +313,10 @@ async def test_slots_are_never_exceeded_and_every_endpoint_gets_some() -> None:
 
 
 async def test_nothing_starts_while_results_have_no_room() -> None:
-    bench = Bench(full=True)
+    bench = Bench(waits=True)
     bench.pace.due(endpoint("a"))
     bench.lease_all()
     assert await bench.answer_all() == 0
-    bench.is_full = False
     bench.pace.resume()
     assert await bench.answer_all() > 0
     await bench.pace.drain(0)
@@ -369,14 +368,13 @@ async def test_what_fan_out_has_leased_is_sent_or_given_back() -> None:
 
 
 async def test_a_shard_that_is_let_go_gives_back_what_waits_and_starts_nothing() -> None:
-    bench = Bench(full=True)
+    bench = Bench(waits=True)
     bench.pace.due(endpoint("a", shard=3))
     leased = bench.lease_all()
     bench.held.discard(3)
     bench.pace.drop([3])
     assert len(bench.back) == leased > 0
     assert not bench.pace.is_busy_with(3)
-    bench.is_full = False
     bench.pace.resume()
     assert await bench.answer_all() == 0
     assert bench.pace.known("a") is None

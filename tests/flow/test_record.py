@@ -34,6 +34,7 @@ class Recorder:
 
     def __init__(self, world: World, **settings: int) -> None:
         self.retries: list[tuple[str, float]] = []
+        self.told: list[str] = []
         self.gone: list[str] = []
         self.recorded: list[tuple[list[Attempt], set[tuple[str, str, int]]]] = []
         self.record = Record(
@@ -43,7 +44,8 @@ class Recorder:
             on_retry=lambda delivery, seconds: self.retries.append((delivery.event_id, seconds)),
             on_next=lambda _: None,
             on_gone=self.gone.append,
-            on_room=lambda: None,
+            on_full=lambda: self.told.append("full"),
+            on_room=lambda: self.told.append("room"),
         )
 
     async def write(self, *attempts: Attempt) -> None:
@@ -222,8 +224,10 @@ async def test_it_is_full_at_its_bound(world: World) -> None:
     assert not recorder.record.is_full
     recorder.record.put(attempt(deliveries[1], Delivered()))
     assert recorder.record.is_full
+    assert recorder.told == ["full"]
     await recorder.record.turn()
     assert not recorder.record.is_full
+    assert recorder.told == ["full", "room"]
 
 
 async def test_results_are_gathered_while_more_come_and_written_when_none_does(
