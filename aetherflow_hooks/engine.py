@@ -522,7 +522,14 @@ class Engine:
         if self._tracer is not None:
             place, then = self._tracer.attempt(endpoint, delivery, event, then)
         try:
-            self._post.send(endpoint, delivery, event, then, place if endpoint.traced else "")
+            self._post.send(
+                endpoint,
+                event,
+                delivery.id,
+                delivery.attempt,
+                then,
+                place if endpoint.traced else "",
+            )
         except Exception as error:  # noqa: BLE001  a defect of ours uses up its attempts too
             log.error(LogEvent.STAGE_FAILED, stage="post", delivery=delivery.id, exc_info=error)
             then(NotReached(f"a defect of ours: {type(error).__name__}"))

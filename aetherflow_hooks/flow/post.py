@@ -14,7 +14,6 @@ from aetherflow_hooks.config import PostSettings
 from aetherflow_hooks.http import Client
 from aetherflow_hooks.model import (
     Blocked,
-    Delivery,
     Ended,
     Endpoint,
     Event,
@@ -51,19 +50,46 @@ class Post:
     def send(
         self,
         endpoint: Endpoint,
-        delivery: Delivery,
         event: Event,
+        delivery: str,
+        attempt: int,
         done: Callable[[Ended], None],
         traceparent: str = "",
-    ) -> None:
-        """Make one attempt of a delivery, and call `done` when it has ended."""
-        headers = self._signed(endpoint, delivery.id, delivery.attempt, event)
-        if headers is None:
+    ) -> str:
+        """Make one attempt of the delivery with that id, and call `done` when it has ended.
+
+        Gives the headers that are ours, lines with their CRLF; empty: nothing can be signed.
+        """
+        now = time.monotonic()
+        keys = [
+            secret.keys or _decode(secret)
+            for secret in endpoint.secrets
+            if secret.until is None or secret.until > now
+        ]
+        if not keys:
             done(NotReached(UNSIGNED))
-            return
+            return ""
+        headers = signed_lines(
+            keys,
+            event.body,
+            event_id=event.id,
+            event_type=event.type,
+            delivery=delivery,
+            attempt=attempt,
+            unix_seconds=int(time.time()),
+        )
         if traceparent:
             headers += _traced(traceparent, endpoint.headers)
-        self._post(endpoint, headers, event, done)
+        self._client.post(
+            endpoint.url,
+            f"{headers}{endpoint.headers}",
+            event.body,
+            tenant=endpoint.tenant,
+            certificate=endpoint.certificate,
+            timeout_seconds=endpoint.timeout_seconds,
+            done=done,
+        )
+        return headers
 
     async def reach(self, endpoint: Endpoint) -> str | None:
         """Connect to an endpoint and send nothing; say why that did not work, if so."""
@@ -83,9 +109,6 @@ class Post:
 
     async def try_out(self, endpoint: Endpoint, event: Event, attempt: int = 1) -> Tried:
         """Send an event of no delivery as an attempt would be; tell all of it."""
-        headers = self._signed(endpoint, delivery_id(event.id, endpoint.id), attempt, event)
-        if headers is None:
-            return Tried("", NotReached(UNSIGNED), 0.0)
         ended: asyncio.Future[Ended] = asyncio.get_running_loop().create_future()
 
         def tell(outcome: Ended) -> None:
@@ -93,42 +116,10 @@ class Post:
                 ended.set_result(outcome)
 
         began = time.monotonic()
-        self._post(endpoint, headers, event, tell)
+        delivery = delivery_id(event.id, endpoint.id)
+        headers = self.send(endpoint, event, delivery, attempt, tell)
         outcome = await ended
         return Tried(headers, outcome, time.monotonic() - began)
-
-    def _post(
-        self, endpoint: Endpoint, headers: str, event: Event, done: Callable[[Ended], None]
-    ) -> None:
-        self._client.post(
-            endpoint.url,
-            f"{headers}{endpoint.headers}",
-            event.body,
-            tenant=endpoint.tenant,
-            certificate=endpoint.certificate,
-            timeout_seconds=endpoint.timeout_seconds,
-            done=done,
-        )
-
-    def _signed(self, endpoint: Endpoint, delivery: str, attempt: int, event: Event) -> str | None:
-        """Write the headers of an attempt that is made now; None: nothing can be signed."""
-        now = time.monotonic()
-        keys = [
-            secret.keys or _decode(secret)
-            for secret in endpoint.secrets
-            if secret.until is None or secret.until > now
-        ]
-        if not keys:
-            return None
-        return signed_lines(
-            keys,
-            event.body,
-            event_id=event.id,
-            event_type=event.type,
-            delivery=delivery,
-            attempt=attempt,
-            unix_seconds=int(time.time()),
-        )
 
 
 def _decode(secret: Secret) -> Keys:
