@@ -34,7 +34,7 @@ from aetherflow_hooks.watch.log import LogEvent, log
 
 IDLE_SECONDS = 60.0  # a bound; the next result wakes us
 SPACING_SECONDS = 0.03  # between statements while little waits: under load they get larger
-QUIET_SECONDS = 0.01  # without a new result, and there is nothing to wait for
+QUIET_SECONDS = 0.01  # without a new result: nobody sends, and no batch gets larger
 # One statement at a time is enough, and two would take the processors from each other and from
 # those who send; but not where one takes so long, nor with as much waiting as BEHIND_PART allows.
 ALONE_SECONDS = 0.05
@@ -127,13 +127,14 @@ class Record:
         alone_seconds = self._began_at + ALONE_SECONDS - now
         is_hurried = shard in self._hurried
         is_behind = self._count >= self._behind_from
-        if self._busy and alone_seconds > 0 and not (is_hurried or is_behind):
-            return alone_seconds
+        is_quiet = now - self._put_at >= QUIET_SECONDS  # nothing comes that could be waited for
+        if self._busy and alone_seconds > 0 and not (is_hurried or is_behind or is_quiet):
+            return min(alone_seconds, QUIET_SECONDS)
         is_worth_it = (
             is_hurried
             or self._count >= self._crowded_from
             or len(self._waiting[shard]) >= self._settings.batch_max
-            or now - self._put_at >= QUIET_SECONDS  # nothing comes that would make it larger
+            or is_quiet
         )
         if now < self._next_at and not is_worth_it:
             return min(self._next_at - now, QUIET_SECONDS)
