@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -140,24 +141,20 @@ class Record:
             return min(self._next_at - now, QUIET_SECONDS)
         self._began_at = now
         self._next_at = now + SPACING_SECONDS
-        collected = self._waiting.pop(shard)
-        batch = collected[: self._settings.batch_max]
-        rest = collected[self._settings.batch_max :]
-        if rest:
-            self._waiting[shard] = rest
-        else:
-            self._hurried.discard(shard)
-        self._busy.add(shard)
+        are_many = is_quiet or self._count >= self._crowded_from
+        batches = self._take(shard, with_others=are_many and not is_hurried)
+        self._busy.update(batches)
         try:
-            await self._write(shard, batch)
+            await self._write(batches)
         except BaseException:
             # Whatever it is, nothing is thrown away: at the bound, sending stops.
-            self._waiting[shard] = batch + self._waiting.get(shard, [])
+            for shard, batch in batches.items():
+                self._waiting[shard] = batch + self._waiting.get(shard, [])
             self._next_at = 0.0
             raise
         finally:
-            self._busy.discard(shard)
-        self._count -= len(batch)
+            self._busy.difference_update(batches)
+        self._count -= sum(map(len, batches.values()))
         if not self.is_full:
             self._on_room()
         return 0.0
@@ -166,28 +163,52 @@ class Record:
         """Tell whether a result of a shard is not written yet."""
         return shard in self._waiting or shard in self._busy
 
-    async def _write(self, shard: int, batch: list[Attempt]) -> None:
-        delivered = [attempt for attempt in batch if isinstance(attempt.verdict, Delivered)]
-        if delivered:
-            late = await self._database.rows(
-                "record_delivered", shard, *_delivered_columns(delivered)
-            )
-            self._note_late(late)
-        if len(delivered) < len(batch):
-            # If this fails, all of the batch is written again: the first part changes nothing.
-            others = [attempt for attempt in batch if not isinstance(attempt.verdict, Delivered)]
-            await self._write_others(shard, others)
-            for attempt in others:
-                if isinstance(attempt.verdict, RetryIn):
-                    self._on_retry(attempt.delivery, attempt.verdict.seconds)
-                elif attempt.verdict == GiveUp(DeadReason.GONE):
-                    self._on_gone(attempt.delivery.endpoint_id)
-        for attempt in batch:
+    def _take(self, first: int, *, with_others: bool) -> dict[int, list[Attempt]]:
+        """Take results of a shard, and of others too as long as all together fit in a batch."""
+        batches: dict[int, list[Attempt]] = {}
+        room = batch_max = self._settings.batch_max
+        free = [it for it in self._waiting if it not in self._busy and it != first]
+        for shard in (first, *free) if with_others else (first,):
+            results = self._waiting[shard]
+            if batches and len(results) > room:
+                break
+            batches[shard], rest = results[:batch_max], results[batch_max:]
+            room -= len(batches[shard])
+            if rest:
+                self._waiting[shard] = rest
+            else:
+                del self._waiting[shard]
+                self._hurried.discard(shard)
+        return batches
+
+    async def _write(self, batches: dict[int, list[Attempt]]) -> None:
+        """Write batches by shard: a statement for each, most of them in one round trip.
+
+        If one fails, all are written again: what has been written before changes nothing.
+        """
+        delivered: dict[int, list[Attempt]] = {}
+        others: dict[int, list[Attempt]] = {}
+        for shard, batch in sorted(batches.items()):  # whoever writes them locks in this order
+            for attempt in batch:
+                kind = delivered if isinstance(attempt.verdict, Delivered) else others
+                kind.setdefault(shard, []).append(attempt)
+        each = [(shard, *_delivered_columns(of_shard)) for shard, of_shard in delivered.items()]
+        if each:
+            self._note_late(await self._database.rows_of_each("record_delivered", each))
+        for shard, of_shard in others.items():
+            await self._write_others(shard, of_shard)
+        for attempt in chain.from_iterable(others.values()):
+            if isinstance(attempt.verdict, RetryIn):
+                self._on_retry(attempt.delivery, attempt.verdict.seconds)
+            elif attempt.verdict == GiveUp(DeadReason.GONE):
+                self._on_gone(attempt.delivery.endpoint_id)
+        written = list(chain.from_iterable(batches.values()))
+        for attempt in written:
             if attempt.is_ordered and isinstance(attempt.verdict, Delivered | GiveUp):
                 self._on_next(attempt.delivery)
-        late_ones = self._late.intersection(map(_named, batch)) if self._late else ()
+        late_ones = self._late.intersection(map(_named, written)) if self._late else ()
         self._late.difference_update(late_ones)
-        self._on_recorded(batch, late_ones)
+        self._on_recorded(written, late_ones)
 
     async def _write_others(self, shard: int, batch: list[Attempt]) -> None:
         """Write what was not delivered; where a value of one row is refused, all others are."""

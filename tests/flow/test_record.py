@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import asyncpg
 import pytest
@@ -247,6 +249,61 @@ async def test_results_are_gathered_while_more_come_and_written_when_none_does(
     assert record.waiting == 0
 
 
+@pytest.mark.parametrize("why", ["nothing comes", "much waits", "it is one of few"])
+async def test_many_results_go_out_for_several_shards_in_one_round_trip(
+    world: World, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But no more than a batch; and of few, one shard's, so that the next statement is larger."""
+    here = await leased(world, 3)
+    there = [it._replace(shard=(it.shard + 1) % 16) for it in here]  # not theirs: late
+    far = [it._replace(shard=(it.shard + 2) % 16) for it in here]
+    recorder = Recorder(world, batch_max=6, waiting_max=18 if why == "much waits" else 100)
+    sent: list[list[int]] = []
+    run = world.database.rows_of_each
+
+    async def note(statement: str, each: Sequence[Sequence[Any]]) -> Any:
+        sent.append([shard for shard, *_ in each])
+        return await run(statement, each)
+
+    monkeypatch.setattr(world.database, "rows_of_each", note)
+    for delivery in (*there, *here, *far):
+        recorder.record.put(attempt(delivery, Delivered()))
+    if why == "nothing comes":
+        recorder.record._put_at -= QUIET_SECONDS
+    await recorder.record.turn()
+    together = [there[0].shard] if why == "it is one of few" else [there[0].shard, here[0].shard]
+    assert sent == [sorted(together)]
+    assert recorder.record.waiting == 9 - 3 * len(together)
+    (told,) = recorder.recorded
+    assert told[1] == {(it.endpoint_id, it.event_id, 1) for it in there}
+
+
+async def test_what_fails_for_one_shard_is_written_again_for_all(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (delivery,) = await leased(world)
+    other = delivery._replace(shard=(delivery.shard + 1) % 16)
+    recorder = Recorder(world)
+    run = world.database.rows_of_each
+    failures = iter(["away"])
+
+    async def away_once(statement: str, each: Sequence[Sequence[Any]]) -> Any:
+        if next(failures, None):
+            raise DatabaseUnavailable("away")
+        return await run(statement, each)
+
+    monkeypatch.setattr(world.database, "rows_of_each", away_once)
+    for it in (delivery, other):
+        recorder.record.put(attempt(it, Delivered()))
+    recorder.record._put_at -= QUIET_SECONDS
+    with pytest.raises(DatabaseUnavailable):
+        await recorder.record.turn()
+    assert (recorder.record.waiting, recorder.recorded) == (2, [])
+    await recorder.write()
+    assert sum(len(batch) for batch, _ in recorder.recorded) == 2
+    assert await world.value("select count(*) from aetherflow.deliveries") == 0
+
+
 @pytest.mark.parametrize("why", ["it takes long", "much waits"])
 async def test_a_second_statement_is_made_beside_one_that_holds_up_the_others(
     world: World, why: str
@@ -284,7 +341,7 @@ async def test_each_attempt_is_told_once_when_it_is_on_record_and_whether_it_was
     lost = "update aetherflow.deliveries set lease_token = 1 where event_id = any ($1)"
     await world.connection.execute(lost, [late.event_id, late_again.event_id])
     rows = world.database.rows
-    failures = iter(["", "record_attempts"])  # when the successes are written already
+    failures = iter(["record_attempts"])  # when the successes are written already
 
     async def once_away(statement: str, *values: object) -> object:
         if statement == next(failures, None):
