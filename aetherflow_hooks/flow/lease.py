@@ -154,41 +154,28 @@ class Lease:
         *,
         others: int,
     ) -> None:
-        """Take over what fan-out has leased: rows of deliveries, and of events.
+        """Take over what fan-out has leased: rows of events, and behind them of deliveries.
 
         Where it has made more, for so many `others`, the events are kept for what is leased later.
         """
         self._offers_out -= 1
         told_at = time.monotonic()
-        deliveries = []
+        work: list[tuple[Delivery, Event | None]] = []
         events: dict[str, Event] = {}
-        for _, _, _, _, shard, endpoint_id, event_id, overdue_seconds, *content in rows:
+        for _, _, _, _, shard, endpoint_id, event_id, overdue, type_, data, at, trace in rows:
             if endpoint_id is None:
-                events[event_id] = event = event_of(event_id, *content)
+                events[event_id] = event = event_of(event_id, type_, data, at, trace)
                 if others:
                     self._events.put(event)
                 continue
-            deliveries.append(
-                Delivery(
-                    shard,
-                    endpoint_id,
-                    event_id,
-                    event_shard,
-                    1,
-                    offer.token,
-                    leased_unix_us,
-                    asked_at,
-                    False,
-                    overdue_seconds,
-                    told_at,
-                )
-            )
+            of = shard, endpoint_id, event_id, event_shard, 1, offer.token
+            delivery = Delivery(*of, leased_unix_us, asked_at, False, overdue, told_at)
+            work.append((delivery, events.get(event_id)))
         if offer is not NO_OFFER:
-            self._learn(len(deliveries), others)
-        if deliveries:
-            self.counts["fanout"] += len(deliveries)
+            self._learn(len(work), others)
+        if work:
+            self.counts["fanout"] += len(work)
             self._is_quiet = False
-            work = [(delivery, events.get(delivery.event_id)) for delivery in deliveries]
             self._hand_on(Leased(None, work, {}))
 
     def doubt(self, offer: Offer) -> None:

@@ -142,11 +142,12 @@ class Pace:
                 self._give_back([delivery])
                 continue
             got[delivery.endpoint_id] += 1
-            self._slots.leased += is_offer  # else they were counted when they were asked for
             if event is None:
                 self._slots.leased -= 1
             else:
                 lane.waiting.append((delivery, event))
+        if is_offer:
+            self._slots.leased += got.total()  # else they were counted when they were asked for
         for endpoint_id in got if is_offer else rooms:
             lane = self._lanes[endpoint_id]
             self._lively.add(lane)

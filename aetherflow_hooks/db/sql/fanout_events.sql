@@ -10,10 +10,10 @@
 -- walks outbox_pkey, subscriptions_pkey, endpoints_pkey, events_pkey
 --
 -- One row with the numbers of events taken and of deliveries made, whether any is begun, and when
--- it was, since to repeat these with each row costs; then one per new delivery that is on lease at
--- once, one without an endpoint for each event of those or, with $6, of all, and one without an
--- event per endpoint that has other new work, whose type is polled where nobody is to be told to
--- lease it. On lease are, under the token, as many of an endpoint's as $4 says: a JSON object of
+-- it was, since to repeat these with each row costs; then, for each event of what is on lease at once
+-- or, with $6, of all, one without an endpoint, one per new delivery that is on lease, and one
+-- without an event per endpoint that has other new work, whose type is polled where nobody is to be
+-- told to lease it. On lease are, under the token, as many of an endpoint's as $4 says: a JSON object of
 -- "endpoint/version": [room, lease seconds], which holds no endpoint that has older work, and none
 -- with an order. Who wants a type is looked up once for all events of that type; data is looked at
 -- only where one of them has a filter, and once for all of theirs. Endpoints with channels are
@@ -185,6 +185,16 @@ select (select count(*)::integer from picked) as events, (select count(*)::integ
        null::smallint as shard, null as endpoint_id, null as event_id, null::double precision as overdue_seconds,
        null as type, null as data, null::bigint as emitted_unix_seconds, null as traceparent
 union all
+select null, null, null, null, null, null, told.id, null, e.type, e.data, floor(extract(epoch from e.emitted_at))::bigint,
+       e.traceparent
+from (select distinct m.event_id as id from made m where m.lease_token <> 0 or $6) told
+cross join lateral (
+    select e.type, case when octet_length(e.data) <= 16777216 then e.data end as data, e.emitted_at, e.traceparent
+    from aetherflow.events e
+    where e.shard = $1 and e.id = told.id and e.expunged_at is null
+    limit 1
+) e
+union all
 select null, null, null, null, m.shard, m.endpoint_id, m.event_id,
        date_part('epoch', clock_timestamp()) - date_part('epoch', m.due_at), null, null, null, null
 from made m
@@ -200,13 +210,3 @@ union all
            ) then 'polled' end, null, null, null
     from (select distinct m.shard, m.endpoint_id from made m where m.lease_token = 0) m
 )
-union all
-select null, null, null, null, null, null, told.id, null, e.type, e.data, floor(extract(epoch from e.emitted_at))::bigint,
-       e.traceparent
-from (select distinct m.event_id as id from made m where m.lease_token <> 0 or $6) told
-cross join lateral (
-    select e.type, case when octet_length(e.data) <= 16777216 then e.data end as data, e.emitted_at, e.traceparent
-    from aetherflow.events e
-    where e.shard = $1 and e.id = told.id and e.expunged_at is null
-    limit 1
-) e
