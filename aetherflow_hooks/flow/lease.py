@@ -139,6 +139,7 @@ class Lease:
             self._offers_out += 1
             return NO_OFFER
         if self._may_wait(self._offers_out):
+            self._offered_at = -math.inf  # those whose older work is waited for have room then
             return None
         self._renew_offer(OFFER_QUIET_SECONDS if self._is_quiet else OFFER_SECONDS)
         self._offers_out += 1

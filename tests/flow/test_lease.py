@@ -351,6 +351,30 @@ async def test_what_an_engine_that_sleeps_will_offer_is_at_hand(world: World) ->
     assert offered(6, seconds_later=1.0) == 6
 
 
+async def test_who_had_older_work_is_offered_something_as_soon_as_that_was_waited_for(
+    world: World,
+) -> None:
+    """Else their new work is older work again by then, and so on without end."""
+    holder = Holder(world)
+    endpoint_id = await deliveries(world, 1)
+    (endpoint,) = (await holder.take(1, endpoint_id)).endpoints.values()
+    other = replace(endpoint, id="ep_000000000001")
+    holder.open = [(other, 1)]
+    assert endpoint_id not in offered_rooms(holder)
+    holder.open = []
+    assert holder.lease.offer() is None
+    holder.open = [(other, 1), (endpoint, 1)]
+    assert endpoint_id in offered_rooms(holder)  # within the time for which an offer holds
+
+
+def offered_rooms(holder: Holder) -> str:
+    """Give the rooms of an offer, of which nothing is taken."""
+    offer = holder.lease.offer()
+    assert offer is not None
+    holder.lease.adopt(offer, 0, [], 0, asked_at=1.0, others=0)
+    return offer.rooms
+
+
 async def test_leases_of_a_fan_out_in_doubt_are_ended(world: World) -> None:
     """The connection may be lost when the statement is done, and before we learn of it."""
     holder = Holder(world)
