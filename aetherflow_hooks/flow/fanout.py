@@ -6,6 +6,7 @@ Holds    a row leaves the outbox in the statement that makes its deliveries, or 
 """
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
@@ -28,6 +29,7 @@ WORKERS = 2  # statements at once, while they are small
 FIRST_ENDPOINTS = 500  # that an event reaches at once; the others beside what is new
 HOLD_SECONDS = 0.25  # how long a pile waits at most for room to be leased as it is made
 HOLD_STEP_SECONDS = 0.005
+PILE_SECONDS = 1.0  # behind a full batch, what is left of it belongs to the pile
 NO_ROOMS = "{}"
 POLLED = "polled"  # in place of a type: nobody has to be told to lease it
 # A look begins with what the one before it has seen to be there, or could not see yet. Where an old
@@ -108,6 +110,7 @@ class Fanout:
         self._on_polled = on_polled
         self._hold_until = 0.0
         self._is_pile = False  # whether the last batch was a full one
+        self._piled_at = -math.inf  # when the last full one was made
         self._batch = min(FIRST_BATCH, settings.batch_max)
         self._first_endpoints = min(FIRST_ENDPOINTS, settings.endpoints_max)
         self._last_shard = -1
@@ -288,6 +291,8 @@ class Fanout:
             raise
         took_seconds = time.monotonic() - began
         self._is_pile = events == self._batch
+        if self._is_pile:
+            self._piled_at = began
         if took_seconds > SLOW_SECONDS:
             self._batch = max(1, self._batch // 2)
         elif took_seconds < QUICK_SECONDS and events == self._batch:
@@ -342,7 +347,8 @@ class Fanout:
         if self._hands is None:
             return None
         offer = self._hands.offer()
-        while offer is None and self._is_pile and time.monotonic() < self._hold_until:
+        hold_until = min(self._hold_until, self._piled_at + PILE_SECONDS)
+        while offer is None and time.monotonic() < hold_until:
             await asyncio.sleep(HOLD_STEP_SECONDS)
             offer = self._hands.offer()
         self._hold_until = time.monotonic() + HOLD_SECONDS

@@ -238,6 +238,45 @@ async def test_what_there_is_room_for_is_leased_at_once(world: World) -> None:
     assert rest == 120 - 40 - shards
 
 
+class Hesitant(Taker):
+    """Has room again when it has been asked some times."""
+
+    asked = 0
+    times = 3
+
+    def offer(self) -> Offer | None:  # type: ignore[override]
+        self.asked += 1
+        return None if self.asked % (self.times + 1) else super().offer()
+
+
+@pytest.mark.parametrize("is_pile", [True, False])
+async def test_what_is_left_of_a_pile_waits_for_room_as_the_pile_did(
+    world: World, is_pile: bool
+) -> None:
+    """A single event is made at once, as there may be room for its endpoint."""
+    endpoint = await world.endpoint()
+    await world.endpoint("/other")
+    emit = "select aetherflow.emit('a', '{}', ordering_key => $1)"
+    await world.value(emit, "0")
+    if is_pile:
+        for key in "123456":
+            await world.value(emit, key)
+        first = "(select id from aetherflow.events order by shard limit 1)"
+        key = await world.value(
+            f"select ordering_key from aetherflow.outbox where event_id = {first}"
+        )
+        for _ in range(2):
+            await world.value(emit, key)
+    stage = fanout(world, [], Hesitant((f"{endpoint['id']}/1", 9)), batch_max=2)
+    while await stage.turn() == 0:
+        pass
+    leased = await world.value(
+        "select count(*) from aetherflow.deliveries where lease_token = 77 and endpoint_id = $1",
+        endpoint["id"],
+    )
+    assert leased == (6 if is_pile else 0)  # all but two and one, of when nobody knew yet
+
+
 async def test_of_a_pile_what_a_filter_lets_through_is_leased_at_once(world: World) -> None:
     some = await world.endpoint("/some", filter="$.n >= 8")
     await world.endpoint("/all")
