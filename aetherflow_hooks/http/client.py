@@ -23,10 +23,10 @@ from aetherflow_hooks.http.connections import (
     Protocol,
     Request,
     connecting_for,
-    make_tls,
     parts_are_there,
 )
 from aetherflow_hooks.http.exchange import BROKEN_OFF, Exchange, answered, failed
+from aetherflow_hooks.http.tls import make_tls
 from aetherflow_hooks.model import Ended, Outcome
 from aetherflow_hooks.rules.addresses import Egress, Net
 from aetherflow_hooks.rules.proxy import Proxy

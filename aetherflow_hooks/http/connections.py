@@ -10,8 +10,6 @@ import functools
 import os
 import select
 import socket
-import ssl
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -397,20 +395,3 @@ def parts_are_there() -> bool:
         )
         for name in names
     )
-
-
-def make_tls(certificate: str) -> ssl.SSLContext:
-    """Make a context that shows a `certificate`, a PEM with its key, where there is one.
-
-    By hand: `create_default_context` would honour SSLKEYLOGFILE.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_default_certs()
-    if certificate:
-        # Python reads it from a file only; this one has no name, or none for longer than that.
-        with tempfile.NamedTemporaryFile("w", encoding="ascii") as file:
-            file.write(certificate)
-            file.flush()
-            context.load_cert_chain(file.name)
-    return context
