@@ -118,7 +118,7 @@ class Record:
             self._on_full()
 
     async def turn(self) -> float:
-        """Write one batch of one shard; tell when to come again, in seconds."""
+        """Write one batch; tell when to come again, in seconds."""
         shard = next((it for it in self._hurried if it not in self._busy), None)
         if shard is None:
             shard = next((it for it in self._waiting if it not in self._busy), None)
