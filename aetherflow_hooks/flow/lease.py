@@ -155,13 +155,13 @@ class Lease:
         *,
         others: int,
     ) -> None:
-        """Take over what fan-out has leased: rows of events, and behind them of deliveries.
+        """Take over what fan-out has leased: rows of events and of deliveries, in any order.
 
         Where it has made more, for so many `others`, the events are kept for what is leased later.
         """
         self._offers_out -= 1
         told_at = time.monotonic()
-        work: list[tuple[Delivery, Event | None]] = []
+        deliveries = []
         events: dict[str, Event] = {}
         for _, _, _, _, shard, endpoint_id, event_id, overdue, type_, data, at, trace in rows:
             if endpoint_id is None:
@@ -170,8 +170,8 @@ class Lease:
                     self._events.put(event)
                 continue
             of = shard, endpoint_id, event_id, event_shard, 1, offer.token
-            delivery = Delivery(*of, leased_unix_us, asked_at, False, overdue, told_at)
-            work.append((delivery, events.get(event_id)))
+            deliveries.append(Delivery(*of, leased_unix_us, asked_at, False, overdue, told_at))
+        work = [(delivery, events.get(delivery.event_id)) for delivery in deliveries]
         if offer is not NO_OFFER:
             self._learn(len(work), others)
         if work:
