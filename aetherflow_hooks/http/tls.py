@@ -2,41 +2,43 @@
 
 import ssl
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 NOTHING = -1  # bytes; 0 would be the end
 
 
-class Tls(ssl.SSLObject):
-    """A connection's TLS, which says without an error that nothing is there to be read.
+class Context(ssl.SSLContext):
+    """Makes the TLS of a connection such that it is read and written in the fewest steps."""
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, *args: Any, **kwargs: Any) -> ssl.SSLObject:
+        """Make the TLS of a connection, of which `incoming` is what comes."""
+        made: Any = super().wrap_bio(incoming, *args, **kwargs)
+        # The event loops take these two over once, for all that the connection will carry.
+        made.read = _reading(made, incoming)
+        made.write = made._sslobj.write  # noqa: SLF001  what `write` calls, and nothing else
+        return made  # type: ignore[no-any-return]
+
+
+def _reading(made: Any, incoming: ssl.MemoryBIO) -> Callable[..., Any]:
+    """Give a `read` that says without an error that nothing is there to be read.
 
     The event loops read until nothing is there, so once behind each answer; and to raise an error,
     and take it through their compiled code, costs more than to decrypt the answer. Both asyncio and
     uvloop go on at a count that is not positive, and take only 0 for the end; so it is told to
     those who read into a buffer.
     """
+    inner = made._sslobj  # noqa: SLF001  what `read` calls, and nothing else
+    decrypt, decrypted = inner.read, inner.pending
 
-    incoming: ssl.MemoryBIO | None = None  # what came and was not decrypted yet
-
-    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002  as there
-        """Read up to `len` bytes; into the `buffer`, if there is one."""
-        came = self.incoming
-        if buffer is None or came is None or came.pending or came.eof or self.pending():
-            return super().read(len, buffer)
+    def read(len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002  as in SSLObject
+        if buffer is None:
+            return decrypt(len)
+        if incoming.pending or incoming.eof or decrypted():
+            return decrypt(len, buffer)
         return NOTHING
 
-
-class Context(ssl.SSLContext):
-    """Makes `Tls`."""
-
-    sslobject_class = Tls
-
-    def wrap_bio(self, incoming: ssl.MemoryBIO, *args: Any, **kwargs: Any) -> ssl.SSLObject:
-        """Make the TLS of a connection, of which `incoming` is what comes."""
-        made = super().wrap_bio(incoming, *args, **kwargs)
-        if isinstance(made, Tls):
-            made.incoming = incoming
-        return made
+    return read
 
 
 def make_tls(certificate: str) -> ssl.SSLContext:
