@@ -32,11 +32,14 @@ TOLD_VERSIONS = ("aetherflow-hooks", "aiohttp", "asyncpg", "uvloop", "pgqueuer",
 
 
 async def drain(hall: Hall) -> Leg:
-    """Let our engine, the bare loop and the peers make the same POSTs, in turn."""
+    """Let our engine, the bare loop and the peers make the same POSTs, in turn.
+
+    Every other round goes backwards: what comes later in a round may find another machine.
+    """
     plan = hall.plan
     turns: list[Turn] = []
     for round_ in range(1, plan.rounds + 1):
-        for name in _contenders(hall):
+        for name in _contenders(hall)[:: 1 if round_ % 2 else -1]:
             turn = await _drain(hall, name, round_)
             turns.append(turn)
             hall.say(f"round {round_} of {plan.rounds}: {name} {turn.per_second:,.0f}/s")
@@ -133,7 +136,8 @@ async def run(
 
 
 def _contenders(hall: Hall) -> list[str]:
-    names = ["ours", peers.BARE]
+    """Name them, ours beside what it is compared with."""
+    names = [peers.BARE, "ours"]
     if hall.sink.https_url:
         names.append("ours, https")
     names += [name for name in peers.NEEDS if peers.is_installed(name)]
