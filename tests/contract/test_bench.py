@@ -73,12 +73,12 @@ def test_it_measures_ours_beside_the_bare_loop(measured: Any) -> None:
 
 def test_it_measures_the_way_from_commit_to_receiver(measured: Any) -> None:
     _, latency = measured["legs"]
-    single, offered = latency["rows"]
-    assert single["events"] == plan.QUICK.single_events
+    single, least, offered = latency["rows"]
+    assert single["events"] == least["events"] == plan.QUICK.single_events
     assert offered["events"] == plan.QUICK.offered_per_second * plan.QUICK.offered_seconds
-    for row in (single, offered):
+    for row in (single, least, offered):
         assert 0 < row["p50_ms"] <= row["p99_ms"] <= row["max_ms"]
-    assert [points[-1][1] for points in latency["series"].values()] == [100.0, 100.0]
+    assert [points[-1][1] for points in latency["series"].values()] == [100.0] * 3
 
 
 def test_it_is_told_as_tables_and_drawn(measured: Any, tmp_path: Path) -> None:

@@ -2,9 +2,13 @@
 
 The time begins when the producer asks for the commit, so its fsync is inside, and ends when the
 first bytes of the request are read by the receiver, our own one, which notes that.
+
+To an engine that sleeps, single events go in turn with those of `peers.notified`: a machine that
+has idled finds its caches cold, by how much depends on its neighbours, and both wait for that.
 """
 
 import asyncio
+import statistics
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -15,6 +19,8 @@ from aetherflow_hooks.dev.bench.counters import read
 from aetherflow_hooks.dev.bench.figures import Leg, spread
 from aetherflow_hooks.dev.bench.load import add_endpoints
 from aetherflow_hooks.dev.bench.ours import engine
+from aetherflow_hooks.dev.bench.peers import notified
+from aetherflow_hooks.dev.bench.peers.request import body_of, event_id_of
 from aetherflow_hooks.dev.bench.plan import Hall
 from aetherflow_hooks.dev.bench.process import Child
 from aetherflow_hooks.dev.bench.receivers import OwnSink, own_sink
@@ -24,7 +30,10 @@ from aetherflow_hooks.dev.bench.sink import has_uvloop
 WARM_SECONDS = 2.0
 WARM_PER_SECOND = 500
 ARRIVE_SECONDS_MAX = 60.0
+WARM_EVENTS = 2  # of each, before single ones count
 ASLEEP_AFTER_SECONDS = 0.5  # an engine without events sleeps by then
+
+LEAST = "a row, NOTIFY, a POST"
 
 
 class Latency(NamedTuple):
@@ -45,10 +54,14 @@ async def measure(hall: Hall) -> Leg:
     ):
         leg.notes.append(f"Receiver: {sink.kind}.")
         hall.say(f"{plan.single_events} single events to an engine that sleeps")
-        single = seconds_of(await _single(scratch, sink, plan.single_events, plan.endpoints))
-        leg.rows.append({"offered": "single events, asleep", "events": len(single)})
-        leg.rows[-1] |= spread(single)
-        leg.series["asleep"] = cumulated(single)
+        single, least = map(seconds_of, await _single(hall, scratch, sink))
+        for offered_, seconds in (("single events, asleep", single), (LEAST, least)):
+            leg.rows.append({"offered": offered_, "events": len(seconds)} | spread(seconds))
+        leg.series |= {"asleep": cumulated(single), LEAST: cumulated(least)}
+        leg.notes.append(
+            f"{LEAST}: stored and notified of in one commit, read and sent by who listens, "
+            f"nothing recorded; in turn with ours. Ours beside it: {_beside(single, least):.2f}."
+        )
 
         hall.say(f"{plan.offered_per_second} events/s for {plan.offered_seconds:g} s")
         before = await read(scratch, child.pid)
@@ -119,16 +132,28 @@ async def offered(
     return await _arrived(sink, emitted)
 
 
-async def _single(scratch: Scratch, sink: OwnSink, events: int, types: int) -> list[Latency]:
-    emitted = {}
-    for number in range(events):
-        await asyncio.sleep(ASLEEP_AFTER_SECONDS)
-        asked_at = time.monotonic()
-        event_id = await scratch.connection.fetchval(
-            "select aetherflow.emit($1, '{}'::text) /* bench */", f"t.{number % types}"
-        )
-        emitted[event_id] = asked_at
-    return await _arrived(sink, emitted)
+async def _single(
+    hall: Hall, scratch: Scratch, sink: OwnSink
+) -> tuple[list[Latency], list[Latency]]:
+    """Emit events one at a time, and store as many for `peers.notified`; give theirs as well."""
+    ours, theirs = {}, {}
+    async with Child("peers.notified") as peer:
+        await peer.ask({"dsn": scratch.dsn, "url": sink.url, "uvloop": has_uvloop()})
+        for number in range(-WARM_EVENTS, hall.plan.single_events):
+            await asyncio.sleep(ASLEEP_AFTER_SECONDS)
+            asked_at = time.monotonic()
+            event_id = await scratch.connection.fetchval(
+                "select aetherflow.emit($1, '{}'::text) /* bench */",
+                f"t.{number % hall.plan.endpoints}",
+            )
+            ours[event_id] = asked_at
+            await asyncio.sleep(ASLEEP_AFTER_SECONDS)
+            event_id = event_id_of(number + WARM_EVENTS)
+            theirs[event_id] = time.monotonic()
+            await scratch.connection.execute(notified.STORE, event_id, body_of(event_id).decode())
+            peer.check()
+        arrived = await _arrived(sink, ours | theirs)
+    return arrived[WARM_EVENTS : len(ours)], arrived[len(ours) + WARM_EVENTS :]
 
 
 async def _arrived(sink: OwnSink, emitted: Mapping[str, float]) -> list[Latency]:
@@ -159,6 +184,10 @@ def cumulated(seconds: list[float]) -> list[tuple[float, float]]:
         for place in range(0, len(ordered), step)
     ]
     return [*points, (ordered[-1] * 1000, 100.0)]
+
+
+def _beside(ours: list[float], theirs: list[float]) -> float:
+    return statistics.median(ours) / statistics.median(theirs)
 
 
 def _percent(part: float | None, of: float) -> str:
