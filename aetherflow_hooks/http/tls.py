@@ -14,13 +14,18 @@ class Context(ssl.SSLContext):
     def wrap_bio(self, incoming: ssl.MemoryBIO, *args: Any, **kwargs: Any) -> ssl.SSLObject:
         """Make the TLS of a connection, of which `incoming` is what comes."""
         made: Any = super().wrap_bio(incoming, *args, **kwargs)
+        # What its methods call, and nothing else; or they themselves, should another release of
+        # Python have it by another name.
+        inner = getattr(made, "_sslobj", made)
         # The event loops take these two over once, for all that the connection will carry.
-        made.read = _reading(made, incoming)
-        made.write = made._sslobj.write  # noqa: SLF001  what `write` calls, and nothing else
+        made.read = _reading(inner.read, inner.pending, incoming)
+        made.write = inner.write
         return made  # type: ignore[no-any-return]
 
 
-def _reading(made: Any, incoming: ssl.MemoryBIO) -> Callable[..., Any]:
+def _reading(
+    decrypt: Callable[..., Any], decrypted: Callable[[], int], incoming: ssl.MemoryBIO
+) -> Callable[..., Any]:
     """Give a `read` that says without an error that nothing is there to be read.
 
     The event loops read until nothing is there, so once behind each answer; and to raise an error,
@@ -28,8 +33,6 @@ def _reading(made: Any, incoming: ssl.MemoryBIO) -> Callable[..., Any]:
     uvloop go on at a count that is not positive, and take only 0 for the end; so it is told to
     those who read into a buffer.
     """
-    inner = made._sslobj  # noqa: SLF001  what `read` calls, and nothing else
-    decrypt, decrypted = inner.read, inner.pending
 
     def read(len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002  as in SSLObject
         if buffer is None:
