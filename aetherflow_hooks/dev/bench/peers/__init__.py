@@ -1,7 +1,8 @@
 """Peers: what else makes the same POSTs, each as its own documentation would have it.
 
 Every module here is a process: it is told its work, prepares, says that it is ready, and begins at
-a word. `request` is what all of them send, the same as our engine does.
+a word, or at once, as `notified` does. `request` is what all of them send, the same as our engine
+does.
 """
 
 import importlib.util
