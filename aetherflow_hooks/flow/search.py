@@ -17,7 +17,9 @@ from aetherflow_hooks.db import Database
 from aetherflow_hooks.errors import DatabaseUnavailable
 from aetherflow_hooks.model import Endpoint
 
-PAGE_ENDPOINTS = 100  # few enough that no delivery waits for us or for Postgres to read them
+PAGE_ENDPOINTS = 100  # few enough that no delivery waits long for us or for Postgres to read them
+# Where nothing hurries: each is read in less time than an event takes from commit to first byte.
+GENTLE_PAGE_ENDPOINTS = 20
 # Between pages while a page of endpoints waits to be served already; they may wait for long, where
 # they do not answer.
 PAGE_SECONDS = 0.05
@@ -150,7 +152,8 @@ class Search:
             self._again.discard(shard)
             self._gentle.discard(shard)
             return False
-        rows = await self._database.rows("find_deliveries", shard, after, PAGE_ENDPOINTS)
+        page = GENTLE_PAGE_ENDPOINTS if shard in self._gentle else PAGE_ENDPOINTS
+        rows = await self._database.rows("find_deliveries", shard, after, page)
         due = {row["endpoint_id"]: row for row in rows if row["due_in_seconds"] is not None}
         stale = [it for it, row in due.items() if not self._is_fresh(it, row["version"])]
         loaded = await self._load(stale) if stale else {}
@@ -159,7 +162,7 @@ class Search:
             if endpoint is not None:
                 self._hand_on(endpoint, row["due_in_seconds"])
         del self._places[shard]  # and to the end of the line
-        is_full = len(rows) == PAGE_ENDPOINTS
+        is_full = len(rows) == page
         if is_full:
             self._places[shard] = max(row["endpoint_id"] for row in rows)
         elif shard in self._again:

@@ -182,7 +182,8 @@ async def test_where_thousands_wait_the_look_through_all_takes_its_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many endpoints that do not answer: to read them all again and again would cost the others."""
-    monkeypatch.setattr(search_module, "PAGE_ENDPOINTS", 1)
+    monkeypatch.setattr(search_module, "PAGE_ENDPOINTS", 100)
+    monkeypatch.setattr(search_module, "GENTLE_PAGE_ENDPOINTS", 1)
     monkeypatch.setattr(search_module, "PAGE_SECONDS", 0.0)
     monkeypatch.setattr(search_module, "GENTLE_PAUSES", 0.0)
     monkeypatch.setattr(search_module, "FULL_PAGE_PAUSES", 1e6)
