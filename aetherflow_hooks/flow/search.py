@@ -18,11 +18,10 @@ from aetherflow_hooks.errors import DatabaseUnavailable
 from aetherflow_hooks.model import Endpoint
 
 PAGE_ENDPOINTS = 100  # few enough that no delivery waits long for us or for Postgres to read them
-# Where nothing hurries: each is read in less time than an event takes from commit to first byte.
-GENTLE_PAGE_ENDPOINTS = 20
-# Between pages while a page of endpoints waits to be served already; they may wait for long, where
-# they do not answer.
-PAGE_SECONDS = 0.05
+# So few that deliveries to others do not wait for it: where nothing hurries, between strangers, and
+# while a page of endpoints waits to be served already; those may, for long, if they do not answer.
+SMALL_PAGE_ENDPOINTS = 20
+PAGE_SECONDS = 0.02
 STRANGERS_SECONDS = 0.01
 # Looking through all shards once in a while finds nothing, mostly. It takes a twentieth of the time
 # at the most, a page at a time, so that others do not wait for it; and a hundredth where pages are
@@ -68,6 +67,7 @@ class Search:
         self._every_seconds = settings.discover_seconds
         self._all_at = time.monotonic()  # when all shards were last to be looked through
         self._read_at = 0.0
+        self._page_at = time.monotonic()  # when a page was last read
         self._gentle_at = 0.0  # when to read on, where there is no hurry
         self._places: dict[int, str] = {}  # shards being looked through: behind which endpoint
         self._again: set[int] = set()  # those to begin with anew at their end
@@ -110,13 +110,18 @@ class Search:
         if not self._strangers and not self._places:
             until_all = max(0.0, self._all_at + self._every_seconds - now)
             return CROWD_STEP_SECONDS if is_crowded else until_all
-        if now < (next_at := self._next_at()):
+        is_gentle = self._gentle.issuperset(self._places)
+        # Strangers come first; but where more of them come all the time, pages have their turn.
+        is_page_due = not is_gentle and now >= self._page_at + PAGE_SECONDS
+        is_for_strangers = bool(self._strangers) and not is_page_due
+        if now < (next_at := self._next_at(is_for_strangers, is_gentle)):
             return next_at - now
         self._read_at, is_full = now, False
         try:
-            if self._strangers:
+            if is_for_strangers:
                 await self._meet()
             else:
+                self._page_at = now
                 is_full = await self._read_page()
         except DatabaseUnavailable:
             self.look(self._shards())
@@ -126,12 +131,11 @@ class Search:
         self._gentle_at = ended_at + pauses * (ended_at - now)
         return 0.0
 
-    def _next_at(self) -> float:
+    def _next_at(self, is_for_strangers: bool, is_gentle: bool) -> float:
         """Say when to read on, so that nobody is kept from being served by it."""
-        is_gentle = not self._strangers and self._gentle.issuperset(self._places)
-        next_at = self._gentle_at if is_gentle else 0.0
+        next_at = self._gentle_at if is_gentle and not is_for_strangers else 0.0
         if self._waiting() >= PAGE_ENDPOINTS:
-            pause_seconds = STRANGERS_SECONDS if self._strangers else PAGE_SECONDS
+            pause_seconds = STRANGERS_SECONDS if is_for_strangers else PAGE_SECONDS
             next_at = max(next_at, self._read_at + pause_seconds)
         return next_at
 
@@ -152,7 +156,9 @@ class Search:
             self._again.discard(shard)
             self._gentle.discard(shard)
             return False
-        page = GENTLE_PAGE_ENDPOINTS if shard in self._gentle else PAGE_ENDPOINTS
+        is_awaited = shard not in self._gentle and not self._strangers
+        is_large = is_awaited and self._waiting() < PAGE_ENDPOINTS
+        page = PAGE_ENDPOINTS if is_large else SMALL_PAGE_ENDPOINTS
         rows = await self._database.rows("find_deliveries", shard, after, page)
         due = {row["endpoint_id"]: row for row in rows if row["due_in_seconds"] is not None}
         stale = [it for it, row in due.items() if not self._is_fresh(it, row["version"])]

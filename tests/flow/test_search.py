@@ -118,6 +118,20 @@ async def test_while_many_wait_for_their_leases_pages_are_spaced(
     assert len(set(searcher.ids)) == 14
 
 
+async def test_where_strangers_come_all_the_time_what_waits_is_found_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a start every endpoint with new work is one, and others have waited for long."""
+    monkeypatch.setattr(search_module, "PAGE_SECONDS", 0.0)
+    ids = await many(world, 30)
+    searcher = Searcher(world)
+    searcher.search.look(range(16))
+    for _ in range(40):
+        searcher.search.stranger(ids[0])
+        assert await searcher.search.turn() == 0
+    assert set(searcher.ids) == set(ids)
+
+
 async def test_a_crowd_is_let_in_when_the_event_that_draws_it_is_fanned_out(
     world: World,
 ) -> None:
@@ -183,7 +197,7 @@ async def test_where_thousands_wait_the_look_through_all_takes_its_time(
 ) -> None:
     """Many endpoints that do not answer: to read them all again and again would cost the others."""
     monkeypatch.setattr(search_module, "PAGE_ENDPOINTS", 100)
-    monkeypatch.setattr(search_module, "GENTLE_PAGE_ENDPOINTS", 1)
+    monkeypatch.setattr(search_module, "SMALL_PAGE_ENDPOINTS", 1)
     monkeypatch.setattr(search_module, "PAGE_SECONDS", 0.0)
     monkeypatch.setattr(search_module, "GENTLE_PAUSES", 0.0)
     monkeypatch.setattr(search_module, "FULL_PAGE_PAUSES", 1e6)
