@@ -3,6 +3,9 @@
 Two databases with the same endpoints, half of them dead: half of those refuse connections, the
 others take the request and stay silent. In one of the databases much is due for the dead. In turn
 an engine works on each, and events are offered to the living.
+
+A disk that stalls at times delays every hundredth event by more than what is compared here. Then
+the embedded server belongs into memory, which TMPDIR=/dev/shm does.
 """
 
 from contextlib import AsyncExitStack
