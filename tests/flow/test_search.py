@@ -118,6 +118,23 @@ async def test_while_many_wait_for_their_leases_pages_are_spaced(
     assert len(set(searcher.ids)) == 14
 
 
+@pytest.mark.parametrize("waiting", [0, 3])
+async def test_while_many_wait_to_be_served_little_is_read_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, waiting: int
+) -> None:
+    """They may be dead, and others are sent to meanwhile."""
+    monkeypatch.setattr(search_module, "PAGE_ENDPOINTS", 3)
+    monkeypatch.setattr(search_module, "SMALL_PAGE_ENDPOINTS", 1)
+    monkeypatch.setattr(search_module, "PAGE_SECONDS", 0.0)
+    ids = await many(world, 60)
+    searcher = Searcher(world)
+    searcher.waiting = waiting
+    searcher.search.look(range(16))
+    await searcher.run()
+    assert sorted(searcher.ids) == sorted(ids)
+    assert max(map(len, searcher.loads)) == (1 if waiting else 3)
+
+
 async def test_where_strangers_come_all_the_time_what_waits_is_found_all_the_same(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
